@@ -1,0 +1,94 @@
+"""Says what is going on, on stderr, so that no silence lasts longer than two seconds.
+
+Results go to stdout and never through here: `--json` output stays clean.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+LONGEST_SILENCE = 2.0
+"""Seconds after which a running step says that it is still running."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One finished step: its name and how long it took, in seconds."""
+
+    name: str
+    seconds: float
+
+
+@dataclass
+class Step:
+    """A step that is running. `say` what it is waiting for; the last word is repeated while it is silent."""
+
+    name: str
+    progress: Progress
+    detail: str = ""
+    result: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def say(self, detail: str) -> None:
+        """Show what the step is doing now (one line)."""
+        if detail != self.detail:
+            self.detail = detail
+            self.progress.line(f"  … {detail}")
+
+    def done(self, result: str) -> None:
+        """Set the words that end the step's closing line."""
+        self.result = result
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the step began."""
+        return time.monotonic() - self.started
+
+
+class Progress:
+    """Prints steps as they start, go on and end; keeps their durations for the phase table."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+        self.phases: list[Phase] = []
+
+    def line(self, text: str) -> None:
+        """Print one line at once."""
+        with self._lock:
+            self._stream.write(text.rstrip("\n") + "\n")
+            self._stream.flush()
+            self._last = time.monotonic()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        """Run a named step: a start line, a sign of life every two seconds, a line with its duration."""
+        step = Step(name, self)
+        self.line(f"▶ {name}")
+        over = threading.Event()
+        ticker = threading.Thread(target=self._tick, args=(step, over), daemon=True)
+        ticker.start()
+        failed = True
+        try:
+            yield step
+            failed = False
+        finally:
+            over.set()
+            ticker.join()
+            self.phases.append(Phase(name, step.elapsed))
+            mark = "✗" if failed else "✓"
+            tail = f": {step.result}" if step.result and not failed else ""
+            self.line(f"{mark} {name}{tail} ({step.elapsed:.1f} s)")
+
+    def _tick(self, step: Step, over: threading.Event) -> None:
+        while not over.wait(0.25):
+            if time.monotonic() - self._last >= LONGEST_SILENCE:
+                what = step.detail or step.name
+                self.line(f"  … still at it after {step.elapsed:.0f} s: {what}")
