@@ -1,0 +1,122 @@
+"""Reads one env file with python-dotenv's parser, and refuses what Compose and the server would read differently."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+
+from smallcluster import variables
+from smallcluster.errors import AskedWronglyError
+
+_BARE = re.compile(r"[A-Za-z0-9_./:@%+,=*{}\[\]-]*\Z")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One setting and where it came from (`env/cluster.env:14`, `exported`, `made at first render`)."""
+
+    name: str
+    value: str
+    where: str
+    layer: str
+
+    @property
+    def shown(self) -> str:
+        """The value as a person may see it."""
+        if self.name in variables.SENSITIVE and self.value:
+            return "(hidden)"
+        return self.value
+
+
+def read(path: Path, label: str) -> dict[str, Line]:
+    """Read an env file into lines by name; `label` is how messages call the file.
+
+    Raises AskedWronglyError with file:line for a malformed line, a duplicate name, an unknown `DW_` name,
+    or a value that can't travel safely.
+    """
+    lines: dict[str, Line] = {}
+    for number, name, value in _bindings(path, label):
+        where = f"{label}:{number}"
+        if name in lines:
+            raise AskedWronglyError(
+                f"{where}: {name} is set a second time.",
+                seen=f"first at {lines[name].where}",
+                why="a copied line; the last one would silently win.",
+                then="remove one of the two lines, then repeat the command.",
+            )
+        lines[name] = checked(Line(name, value, where, label))
+    return lines
+
+
+def _bindings(path: Path, label: str) -> Iterable[tuple[int, str, str]]:
+    for binding in parse_stream(StringIO(_text(path, label))):
+        original = binding.original.string
+        number = binding.original.line + len(original) - len(original.lstrip("\n"))
+        named = binding.key is not None and _NAME.match(binding.key) and binding.value is not None
+        if binding.error or (binding.key is not None and not named):
+            raise _malformed(f"{label}:{number}", original.strip().splitlines()[0])
+        if binding.key is not None and binding.value is not None:
+            yield number, binding.key, binding.value
+
+
+def _text(path: Path, label: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise AskedWronglyError(
+            f"{label}: there is no such file.", then="check the name, or restore it with git."
+        ) from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise AskedWronglyError(f"{label}: it can't be read.", seen=str(problem)) from None
+
+
+def _malformed(where: str, seen: str) -> AskedWronglyError:
+    name = seen.split("=", 1)[0]
+    shown = name if name in variables.SENSITIVE else seen[:80]
+    return AskedWronglyError(
+        f"{where}: this line is not NAME=value.",
+        seen=repr(shown),
+        why="a missing =, a stray quote, or a line broken in two.",
+        then="write NAME=value on one line (quote a value that has spaces), then repeat the command.",
+    )
+
+
+def checked(line: Line) -> Line:
+    """Return the line, or refuse it: a name the server doesn't know, a value that Compose would change."""
+    if variables.is_unknown(line.name):
+        near = variables.nearest(line.name)
+        raise AskedWronglyError(
+            f"{line.where}: {line.name} is not a variable that the server reads.",
+            why=f"a typing slip for {near}." if near else "a typing slip, or a name from another product.",
+            then=f"correct {line.where}, then repeat the command.",
+        )
+    if "$" in line.value:
+        raise AskedWronglyError(
+            f"{line.where}: the value of {line.name} contains a $.",
+            why="Compose would expand it, so the node would see another value than this file says.",
+            then="choose a value without $, then repeat the command.",
+        )
+    if any(ord(character) < 32 for character in line.value) or "'" in line.value:
+        raise AskedWronglyError(
+            f"{line.where}: the value of {line.name} contains a line break, control character or single quote.",
+            why="env files can't carry it to every reader unchanged.",
+            then="choose another value, then repeat the command.",
+        )
+    return line
+
+
+def text_of(values: Mapping[str, str], header: str) -> str:
+    """Write values as an env file that python-dotenv, Compose and a shell read alike."""
+    lines = [f"# {header}"]
+    lines += [f"{name}={_quoted(value)}" for name, value in sorted(values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str) -> str:
+    return value if _BARE.match(value) else f"'{value}'"

@@ -1,0 +1,49 @@
+"""Writes files whole or not at all, private where they hold secrets."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from smallcluster.errors import MachineCannotError
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` so that only its owner can read it (mode 0600); readers see the old file or the new one."""
+    _write(path, text, 0o600)
+
+
+def write_public(path: Path, text: str) -> None:
+    """Write `text` for any reader (mode 0644): files without secrets that a container's own user must read."""
+    _write(path, text, 0o644)
+
+
+def folder(path: Path) -> Path:
+    """Make a folder with its parents; raises MachineCannotError where it can't be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise _unwritable(path, problem) from None
+    return path
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    folder(path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            os.fchmod(stream.fileno(), mode)
+        Path(temporary).replace(path)
+    except OSError as problem:
+        raise _unwritable(path, problem) from None
+
+
+def _unwritable(path: Path, problem: OSError) -> MachineCannotError:
+    return MachineCannotError(
+        f"{path} can't be written.",
+        seen=problem.strerror or str(problem),
+        why="the state folder belongs to another user, or the disk is full or read-only.",
+        then=f"look with `ls -ld {path.parent}` and `df -h {path.parent}`, then repeat the command.",
+    )

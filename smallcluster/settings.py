@@ -1,0 +1,167 @@
+"""What cluster is meant: env layers in, one frozen `Settings` out. Nothing downstream reads the environment."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from smallcluster import envfile, files, variables
+from smallcluster.envfile import Line
+from smallcluster.errors import AskedWronglyError
+from smallcluster.paths import CHECKOUT, STATE, checkout_id
+
+ENV_FOLDER = CHECKOUT / "env"
+
+
+class Database(StrEnum):
+    """The two durable databases of the contract; SQLite is not a clustered backend (note)."""
+
+    MYSQL = "mysql"
+    PGSQL = "pgsql"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides what is rendered and run.
+
+    `lines` are the shared values by name with their origin; node values are added by `render`.
+    `notices` are sentences for the person: each override by an exported variable, each one ignored.
+    """
+
+    db: Database
+    nodes: int
+    lines: Mapping[str, Line]
+    notices: tuple[str, ...] = ()
+    image: str | None = None
+    state: Path = field(default=STATE)
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """The API nodes: server-a, server-b and, with three, server-c."""
+        return ("server-a", "server-b", "server-c")[: self.nodes]
+
+    @property
+    def folder(self) -> Path:
+        """Where this cluster's rendered files and secrets are."""
+        return self.state / self.db.value
+
+    @property
+    def project(self) -> str:
+        """The Compose project's name: one per checkout and database, so that clusters run side by side."""
+        return f"smallcluster-{checkout_id()}-{self.db.value}"
+
+    def value(self, name: str) -> str:
+        """The shared value of `name`, or an empty string where no layer declares it."""
+        line = self.lines.get(name)
+        return line.value if line else ""
+
+    @property
+    def secret_values(self) -> tuple[str, ...]:
+        """Every secret in use, longest first, so that reports and logs can hide them."""
+        found = {line.value for name, line in self.lines.items() if name in variables.SENSITIVE and line.value}
+        return tuple(sorted(found, key=len, reverse=True))
+
+
+def load(
+    db: str | None,
+    *,
+    nodes: int = 2,
+    image: str | None = None,
+    exported: Mapping[str, str],
+    env_folder: Path = ENV_FOLDER,
+    state: Path = STATE,
+) -> Settings:
+    """Build Settings from the env layers, lowest first: cluster < database < local < exported.
+
+    `exported` is the process environment; only names that a layer declares count. Secrets left empty are
+    made once and kept under `state`. Raises AskedWronglyError for anything that can't be meant.
+    """
+    database = database_named(db)
+    _refuse_node_count(nodes)
+    lines = _layers(database, env_folder)
+    notices = _apply_exported(lines, exported)
+    _refuse_contradiction(database, lines["DB_CONNECTION"])
+    _fill_secrets(lines, state / database.value / "secrets.env")
+    return Settings(
+        db=database, nodes=nodes, lines=lines, notices=tuple(notices), image=image or None, state=state
+    )
+
+
+def database_named(db: str | None) -> Database:
+    """Turn `--db` into a Database; raises AskedWronglyError that names the choices."""
+    choices = " or ".join(f"--db={choice.value}" for choice in Database)
+    if not db:
+        raise AskedWronglyError("No database was named.", then=f"repeat the command with {choices}.")
+    try:
+        return Database(db)
+    except ValueError:
+        near = "pgsql" if db.lower().startswith(("pg", "post")) else "mysql"
+        raise AskedWronglyError(
+            f"--db={db} is not a database of the small-cluster contract.",
+            why="SQLite and others are outside the contract, which knows MySQL and PostgreSQL only.",
+            then=f"choose {choices} (most likely --db={near}).",
+        ) from None
+
+
+def _refuse_node_count(nodes: int) -> None:
+    if nodes not in (2, 3):
+        raise AskedWronglyError(
+            f"--nodes={nodes} is outside the contract.",
+            why="the small cluster has 2 or 3 API nodes.",
+            then="repeat the command with --nodes=2 or --nodes=3.",
+        )
+
+
+def _layers(database: Database, env_folder: Path) -> dict[str, Line]:
+    lines: dict[str, Line] = {}
+    for name in ("cluster.env", f"{database.value}.env", "local.env"):
+        path = env_folder / name
+        if name == "local.env" and not path.exists():
+            continue
+        for line in envfile.read(path, f"{env_folder.name}/{name}").values():
+            if line.name in variables.PER_NODE:
+                raise AskedWronglyError(
+                    f"{line.where}: {line.name} stands in a layer that all nodes share.",
+                    why="it must be unique on each node; the harness sets it when it renders a node's file.",
+                    then=f"remove {line.where}, then repeat the command.",
+                )
+            lines[line.name] = line
+    return lines
+
+
+def _apply_exported(lines: dict[str, Line], exported: Mapping[str, str]) -> list[str]:
+    notices = []
+    for name, value in sorted(exported.items()):
+        if name in lines and value != lines[name].value:
+            before = lines[name]
+            lines[name] = envfile.checked(Line(name, value, f"exported {name}", "exported"))
+            notices.append(f"exported {name}={lines[name].shown} overrides {before.where} ({before.shown})")
+        elif name not in lines and name.startswith("DW_"):
+            why = "it is set per node" if name in variables.PER_NODE else "no env layer declares it"
+            notices.append(f"exported {name} is ignored: {why}")
+    return notices
+
+
+def _refuse_contradiction(database: Database, line: Line) -> None:
+    if line.value != database.value:
+        raise AskedWronglyError(
+            f"{line.where}: DB_CONNECTION={line.value} contradicts --db={database.value}.",
+            why="a value left over from another database's run.",
+            then=f"remove it (or `unset DB_CONNECTION`), or repeat the command with --db={line.value}.",
+        )
+
+
+def _fill_secrets(lines: dict[str, Line], store: Path) -> None:
+    """Give every empty secret its kept value, making the missing ones once."""
+    empty = [name for name in lines if name in variables.SECRETS and not lines[name].value]
+    kept = envfile.read(store, str(store)) if store.exists() else {}
+    made = {name: secrets.token_hex(20) for name in empty if name not in kept}
+    if made:
+        values = {name: line.value for name, line in kept.items()} | made
+        files.write_private(store, envfile.text_of(values, "Made once by `invoke render`; never shown."))
+    for name in empty:
+        value = made.get(name) or kept[name].value
+        lines[name] = Line(name, value, f"{lines[name].where}, made at first render", "secrets.env")
