@@ -1,0 +1,147 @@
+"""Which image each service gets, from where, and what is really inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from smallcluster import engine
+from smallcluster.errors import AskedWronglyError, MachineCannotError
+from smallcluster.paths import CHECKOUT
+from smallcluster.recipes import RECIPE_LABEL, SERVER, recipe
+from smallcluster.versions import version_of
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.images import Image as EngineImage
+
+SERVICES = ("mysql", "pgsql", "redis", "nginx", SERVER)
+NAMES_FILE = CHECKOUT / "env" / "images.env"
+Origin = Literal["pulled", "built here"]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names under which an image may be found: a published one (or none), and the local tag."""
+
+    published: str | None
+    local: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is in the engine, and what the program inside says about itself.
+
+    `digest` is the registry's, or the image's id where no registry has seen it.
+    """
+
+    service: str
+    ref: str
+    origin: Origin
+    id: str
+    digest: str
+    version: str
+
+
+@cache
+def names() -> dict[str, Names]:
+    """The names of env/images.env, by service; the base of the local images is called "debian"."""
+    from dotenv import dotenv_values
+
+    values = dotenv_values(NAMES_FILE, interpolate=False)
+    services = [key.removesuffix("_LOCAL") for key in values if key.endswith("_LOCAL")]
+    return {
+        service.lower(): Names(values.get(f"{service}_PUBLISHED"), values[f"{service}_LOCAL"] or "")
+        for service in services
+    }
+
+
+def resolve(services: Sequence[str]) -> dict[str, Image]:
+    """The image of each service: the published one where the engine has it, else the one built here.
+
+    Raises MachineCannotError when one is missing, is another product, or is a server older than its sources.
+    """
+    with closing(engine.connect()) as client, ThreadPoolExecutor(len(SERVICES)) as pool:
+        found = pool.map(lambda service: _resolve(client, service), services)
+        return dict(zip(services, found, strict=True))
+
+
+def resolve_service(service: str) -> Image:
+    """As `resolve`, for one service."""
+    return resolve([service])[service]
+
+
+def resolve_ref(service: str, ref: str) -> Image:
+    """The image that a person named for a service. Raises MachineCannotError when it isn't in the engine."""
+    with closing(engine.connect()) as client:
+        image = find(client, ref)
+        if image is None:
+            raise MachineCannotError(
+                f"The engine has no image {ref} for {service}.",
+                why="it was never pulled here, or is called otherwise.",
+                then=f"docker pull {ref}",
+            )
+        return _described(client, service, ref, image)
+
+
+def find(client: DockerClient, ref: str) -> EngineImage | None:
+    """The image that a name stands for in the engine, or None."""
+    from docker.errors import ImageNotFound
+
+    try:
+        return client.images.get(ref)
+    except ImageNotFound:
+        return None
+
+
+def candidates(service: str) -> list[str]:
+    """The names that may stand for a service's image, best first."""
+    known = names().get(service)
+    if known is None or service not in SERVICES:
+        raise AskedWronglyError(f"No service is called {service!r}.", seen=f"known: {', '.join(SERVICES)}.")
+    return [ref for ref in (known.published, known.local) if ref]
+
+
+def current(service: str, image: EngineImage) -> bool:
+    """Whether an image built here was made from the recipe and the sources as they are now."""
+    return image.labels.get(RECIPE_LABEL) == recipe(service)
+
+
+def _resolve(client: DockerClient, service: str) -> Image:
+    for ref in candidates(service):
+        if image := find(client, ref):
+            if service == SERVER and not current(service, image):
+                raise _stale(ref)
+            return _described(client, service, ref, image)
+    raise MachineCannotError(
+        f"The image for {service} is missing.",
+        seen=f"the engine has none of {', '.join(candidates(service))}.",
+        why="setup has not run on this engine yet.",
+        then="invoke setup",
+    )
+
+
+def _described(client: DockerClient, service: str, ref: str, image: EngineImage) -> Image:
+    digests: list[str] = image.attrs.get("RepoDigests") or []
+    built_here = RECIPE_LABEL in image.labels
+    return Image(
+        service=service,
+        ref=ref,
+        origin="built here" if built_here else "pulled",
+        id=str(image.id),
+        digest=digests[0].partition("@")[2] if digests else str(image.id),
+        version=version_of(client, service, ref, image),
+    )
+
+
+def _stale(ref: str) -> MachineCannotError:
+    return MachineCannotError(
+        f"The image {ref} is older than the reference server's sources.",
+        seen="its label shows the hash of other sources than refserver/ and compose/images/server/ have now.",
+        why="the sources were edited, or another version was checked out, after the image was built.",
+        then="invoke setup",
+    )
