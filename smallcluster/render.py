@@ -27,7 +27,7 @@ def render(settings: Settings) -> list[Path]:
         path = settings.folder / "env" / f"{name}.env"
         files.write_private(path, envfile.text_of(values, f"Rendered for {name} by `invoke render`."))
         written.append(path)
-    nginx = settings.folder / "nginx.conf"
+    nginx = settings.folder / "nginx" / "nginx.conf"
     files.write_public(nginx, nginx_conf(settings))
     return [*written, nginx]
 

@@ -35,7 +35,6 @@ class Settings:
     nodes: int
     lines: Mapping[str, Line]
     notices: tuple[str, ...] = ()
-    image: str | None = None
     state: Path = field(default=STATE)
 
     @property
@@ -51,7 +50,7 @@ class Settings:
     @property
     def project(self) -> str:
         """The Compose project's name: one per checkout and database, so that clusters run side by side."""
-        return f"smallcluster-{checkout_id()}-{self.db.value}"
+        return project_name(self.db)
 
     def value(self, name: str) -> str:
         """The shared value of `name`, or an empty string where no layer declares it."""
@@ -65,11 +64,15 @@ class Settings:
         return tuple(sorted(found, key=len, reverse=True))
 
 
+def project_name(db: Database) -> str:
+    """The Compose project of this checkout's cluster over `db`."""
+    return f"smallcluster-{checkout_id()}-{db.value}"
+
+
 def load(
     db: str | None,
     *,
     nodes: int = 2,
-    image: str | None = None,
     exported: Mapping[str, str],
     env_folder: Path = ENV_FOLDER,
     state: Path = STATE,
@@ -85,9 +88,7 @@ def load(
     notices = _apply_exported(lines, exported)
     _refuse_contradiction(database, lines["DB_CONNECTION"])
     _fill_secrets(lines, state / database.value / "secrets.env")
-    return Settings(
-        db=database, nodes=nodes, lines=lines, notices=tuple(notices), image=image or None, state=state
-    )
+    return Settings(db=database, nodes=nodes, lines=lines, notices=tuple(notices), state=state)
 
 
 def database_named(db: str | None) -> Database:

@@ -1,0 +1,211 @@
+"""The control plane and the worker plane over plain requests. Never retries: a retry would erase the evidence.
+
+Source for paths, headers and fields: the public Durable Workflow v2 protocol.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import requests
+
+Plane = Literal["open", "control", "worker"]
+JsonBody = dict[str, Any]
+
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 10.0
+"""How long an ordinary request may take before its outcome counts as not known."""
+
+CONTROL_HEADER = "X-Durable-Workflow-Control-Plane-Version"
+WORKER_HEADER = "X-Durable-Workflow-Protocol-Version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One request and what came back. `status` None: no answer, so its effect is not known."""
+
+    route: str
+    method: str
+    path: str
+    sent: JsonBody | None
+    status: int | None
+    body: JsonBody
+    text: str
+    problem: str
+    at: float
+    """Wall clock at sending, seconds since the epoch."""
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer was a 2xx."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def shown(self) -> str:
+        """The exchange in one line for a person: who, what, status, and the reason or the body's start."""
+        head = f"{self.method} {self.path} via {self.route}"
+        if self.status is None:
+            return f"{head} → no answer after {self.seconds:.1f} s ({self.problem})"
+        reason = self.body.get("reason") or self.body.get("error") or self.body.get("message")
+        return f"{head} → {self.status}" + (f" {reason}" if not self.ok and reason else self._odd_text())
+
+    def _odd_text(self) -> str:
+        return "" if self.ok and self.body else f" {self.text[:160]!r}"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Bearer tokens by plane. Where roles have no token of their own both are the shared one."""
+
+    control: str
+    worker: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """Speaks to one route (the balancer or one node). Each exchange goes to `record` as it ends."""
+
+    route: str
+    base: str
+    credentials: Credentials
+    record: Callable[[Exchange], None]
+    namespace: str = "default"
+    worker_protocol: str = "1.0"
+    session: requests.Session | None = None
+    """None: every request opens a connection of its own, as many separate clients would."""
+
+    def get(self, path: str, plane: Plane = "control") -> Exchange:
+        """GET a path."""
+        return self._send("GET", path, None, plane, ANSWER_SECONDS)
+
+    def post(self, path: str, body: JsonBody, plane: Plane, patience: float = ANSWER_SECONDS) -> Exchange:
+        """POST a JSON body; `patience` is how many seconds to wait for the answer."""
+        return self._send("POST", path, body, plane, patience)
+
+    def register_worker(self, worker_id: str, queue: str, workflow_type: str) -> Exchange:
+        """Register an external worker for one workflow type on one task queue."""
+        body = {
+            "worker_id": worker_id,
+            "task_queue": queue,
+            "runtime": "python",
+            "supported_workflow_types": [workflow_type],
+            "supported_activity_types": [],
+        }
+        return self.post("/api/worker/register", body, "worker")
+
+    def start_workflow(self, workflow_id: str, workflow_type: str, queue: str, given: list[Any]) -> Exchange:
+        """Start a workflow; `given` is its list of positional arguments as plain JSON."""
+        body = {
+            "workflow_id": workflow_id,
+            "workflow_type": workflow_type,
+            "task_queue": queue,
+            "input": given,
+        }
+        return self.post("/api/workflows", body, "control")
+
+    def poll_workflow_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
+        """Long-poll for a workflow task; the node may hold the request for `hold` seconds."""
+        body = {"worker_id": worker_id, "task_queue": queue, "timeout_seconds": hold}
+        return self.post("/api/worker/workflow-tasks/poll", body, "worker", patience=hold + ANSWER_SECONDS)
+
+    def complete_workflow_task(self, task: JsonBody, commands: list[JsonBody]) -> Exchange:
+        """Complete a leased workflow task, named by the poll's answer, with workflow commands."""
+        body = {
+            "lease_owner": task.get("lease_owner"),
+            "workflow_task_attempt": task.get("workflow_task_attempt"),
+            "commands": commands,
+        }
+        return self.post(f"/api/worker/workflow-tasks/{task.get('task_id')}/complete", body, "worker")
+
+    def describe(self, workflow_id: str, run_id: str | None = None) -> Exchange:
+        """Describe a workflow's current run, or one run of it."""
+        suffix = f"/runs/{run_id}" if run_id else ""
+        return self.get(f"/api/workflows/{workflow_id}{suffix}")
+
+    def _headers(self, plane: Plane) -> dict[str, str]:
+        if plane == "open":
+            return {}
+        token = self.credentials.worker if plane == "worker" else self.credentials.control
+        version = {WORKER_HEADER: self.worker_protocol} if plane == "worker" else {CONTROL_HEADER: "2"}
+        return {"Authorization": f"Bearer {token}", "X-Namespace": self.namespace, **version}
+
+    def _send(self, method: str, path: str, body: JsonBody | None, plane: Plane, patience: float) -> Exchange:
+        at, began = time.time(), time.monotonic()
+        status, text, parsed, problem = None, "", {}, ""
+        try:
+            send = self.session.request if self.session else requests.request
+            answer = send(
+                method,
+                self.base + path,
+                json=body,
+                headers=self._headers(plane),
+                timeout=(CONNECT_SECONDS, patience),
+                allow_redirects=False,
+            )
+            status, text = answer.status_code, answer.text
+            parsed = _json_object(answer)
+        except requests.RequestException as failure:
+            problem = _cause(failure)
+        exchange = Exchange(
+            route=self.route,
+            method=method,
+            path=path,
+            sent=body,
+            status=status,
+            body=parsed,
+            text=text,
+            problem=problem,
+            at=at,
+            seconds=time.monotonic() - began,
+        )
+        self.record(exchange)
+        return exchange
+
+
+def _json_object(answer: requests.Response) -> JsonBody:
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _cause(failure: requests.RequestException) -> str:
+    """The innermost reason of a failed request, which names the real cause."""
+    inner: BaseException = failure
+    while inner.__cause__ or inner.__context__:
+        inner = inner.__cause__ or inner.__context__ or inner
+    return f"{type(failure).__name__}: {inner}"
+
+
+def credentials_from(value: Callable[[str], str]) -> Credentials:
+    """Choose tokens from settings: the role's own where there is one, else the shared token."""
+    shared = value("DW_AUTH_TOKEN")
+    control = value("DW_OPERATOR_TOKEN") or value("DW_ADMIN_TOKEN") or shared
+    return Credentials(control=control, worker=value("DW_WORKER_TOKEN") or shared)
+
+
+def redact(text: str, secrets: tuple[str, ...]) -> str:
+    """Hide every secret in a text that goes into a report, a log or a transcript."""
+    for secret in secrets:
+        text = text.replace(secret, "(hidden)")
+    return text
+
+
+def transcript_of(exchange: Exchange) -> Mapping[str, Any]:
+    """The exchange as one transcript record (JSON lines). Headers are left out: they hold tokens."""
+    return {
+        "at": exchange.at,
+        "route": exchange.route,
+        "method": exchange.method,
+        "path": exchange.path,
+        "sent": exchange.sent,
+        "status": exchange.status,
+        "body": exchange.body or exchange.text or None,
+        "problem": exchange.problem or None,
+        "milliseconds": round(exchange.seconds * 1000, 1),
+    }

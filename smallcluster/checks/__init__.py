@@ -1,0 +1,28 @@
+"""Every check, in the order in which a person reads them: what answers, who it is, what runs, what crosses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smallcluster.checks import health, identity, topology, traffic
+from smallcluster.checks.base import Check
+
+ALL: tuple[Check[Any], ...] = (
+    health.balancer_health,
+    health.balancer_ready,
+    health.balancer_cluster_info,
+    health.nodes_ready,
+    identity.nodes_have_own_ids,
+    identity.nodes_are_one_release,
+    identity.balancer_reaches_every_node,
+    traffic.worker_registers,
+    traffic.workflow_starts,
+    traffic.task_leased_on_one_node,
+    traffic.task_completed_on_other_node,
+    traffic.run_verified_through_balancer,
+    topology.bootstrap_completed_once,
+    topology.containers_steady,
+    topology.one_scheduler,
+    topology.scheduler_passes_ran,
+    topology.private_services,
+)

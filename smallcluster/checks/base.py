@@ -1,0 +1,143 @@
+"""What a check is: a pure judge over facts, and the probe that gathers them once from a live cluster."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
+
+from smallcluster.api import Api, Credentials, Exchange
+from smallcluster.containers import Container
+from smallcluster.contract import BY_ID
+from smallcluster.settings import Settings
+from smallcluster.verdicts import Finding, Judgement, unknown
+
+if TYPE_CHECKING:
+    import requests
+
+F = TypeVar("F")
+
+BALANCER = "balancer"
+
+
+class Observed(Protocol):
+    """What checks need of a running cluster: its addresses, its containers, what they printed."""
+
+    @property
+    def settings(self) -> Settings:
+        """What the cluster was rendered from."""
+        ...
+
+    def routes(self) -> dict[str, str]:
+        """Base URLs by route: the balancer and each node that answers."""
+        ...
+
+    def containers(self) -> dict[str, Container]:
+        """The project's containers by service."""
+        ...
+
+    def log_of(self, container: Container, tail: int | Literal["all"] = "all") -> str:
+        """What a container printed."""
+        ...
+
+
+@dataclass
+class Live:
+    """A running cluster as probes see it. Each probe runs once; its facts are shared by all checks that name it."""
+
+    cluster: Observed
+    routes: Mapping[str, str]
+    credentials: Credentials
+    record: Callable[[Exchange], None]
+    say: Callable[[str], None] = lambda _: None
+    worker_protocol: str = "1.0"
+    _facts: dict[Any, Future[Any]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the cluster was rendered from."""
+        return self.cluster.settings
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the API nodes that should be there."""
+        return self.settings.node_names
+
+    def api(self, route: str, session: requests.Session | None = None) -> Api:
+        """An Api on one route; a route without an address answers nothing, which is evidence too."""
+        return Api(
+            route=route,
+            base=self.routes.get(route, "http://127.0.0.1:9"),
+            credentials=self.credentials,
+            record=self.record,
+            namespace=self.settings.value("DW_DEFAULT_NAMESPACE") or "default",
+            worker_protocol=self.worker_protocol,
+            session=session,
+        )
+
+    def facts(self, probe: Callable[[Live], F]) -> F:
+        """What `probe` sees; the first caller runs it, the others wait for the same answer."""
+        with self._lock:
+            future = self._facts.get(probe)
+            mine = future is None
+            if future is None:
+                future = self._facts[probe] = Future()
+        if mine:
+            try:
+                future.set_result(probe(self))
+            except BaseException as problem:
+                future.set_exception(problem)
+        return cast("F", future.result())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Generic[F]):
+    """A named check: the rules it proves, the probe that looks, the judge that decides."""
+
+    id: str
+    title: str
+    rules: tuple[str, ...]
+    probe: Callable[[Live], F]
+    judge: Callable[[F], Judgement]
+
+    def run(self, live: Live) -> Finding:
+        """Look (or share an earlier look) and judge. A look that fails is unknown, with the reason."""
+        from smallcluster.errors import InterruptedRunError
+
+        began = time.monotonic()
+        try:
+            judgement = self.judge(live.facts(self.probe))
+        except InterruptedRunError:
+            raise
+        except Exception as problem:
+            judgement = unknown(
+                f"{type(problem).__name__}: {problem}",
+                cause="the check could not look; the cluster itself was not judged.",
+                then="repeat the command with --debug.",
+            )
+        return Finding(
+            check=self.id,
+            title=self.title,
+            rules=self.rules,
+            judgement=judgement,
+            seconds=time.monotonic() - began,
+        )
+
+
+def check(identity: str, *rules: str, probe: Callable[[Live], F]) -> Callable[[Callable[[F], Judgement]], Check[F]]:
+    """Make a Check of a judging function; its docstring's first line is the title.
+
+    Raises KeyError at import for a rule that the contract doesn't have.
+    """
+
+    def make(judge: Callable[[F], Judgement]) -> Check[F]:
+        for rule in rules:
+            BY_ID[rule]
+        title = (judge.__doc__ or "").strip().splitlines()[0]
+        return Check(id=identity, title=title, rules=rules, probe=probe, judge=judge)
+
+    return make

@@ -1,0 +1,160 @@
+"""Who the nodes say they are, and whether they are one release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from smallcluster.api import Exchange
+from smallcluster.checks.base import BALANCER, Live, check
+from smallcluster.checks.health import info_answers
+from smallcluster.verdicts import Judgement, broken, holds, unknown
+
+REQUESTS_PER_WAY = 12
+"""How many requests each way of connecting sends to see every node behind the balancer."""
+
+
+@dataclass(frozen=True)
+class NodeInfos:
+    """Each node's own answer to /api/cluster/info, and the release that the settings ask for."""
+
+    answers: Mapping[str, Exchange]
+    app_version: str
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Which server ids answered through the balancer, in order, over new connections and over a kept one."""
+
+    nodes: tuple[str, ...]
+    separate: tuple[str, ...]
+    kept_alive: tuple[str, ...]
+    failures: tuple[str, ...]
+
+
+def node_infos(live: Live) -> NodeInfos:
+    """Keep the nodes' answers only; they were asked together with the balancer."""
+    answers = {route: answer for route, answer in live.facts(info_answers).items() if route != BALANCER}
+    return NodeInfos(answers, live.settings.value("APP_VERSION"))
+
+
+def spread(live: Live) -> Spread:
+    """Ask through the balancer who answers, over many connections and over one."""
+    import requests
+
+    separate = [live.api(BALANCER).get("/api/cluster/info") for _ in range(REQUESTS_PER_WAY)]
+    with requests.Session() as session:
+        api = live.api(BALANCER, session)
+        kept = [api.get("/api/cluster/info") for _ in range(REQUESTS_PER_WAY)]
+    failures = [exchange.shown for exchange in (*separate, *kept) if not exchange.ok]
+    ids = [[str(one.body.get("server_id")) for one in way if one.ok] for way in (separate, kept)]
+    return Spread(live.nodes, tuple(ids[0]), tuple(ids[1]), tuple(failures))
+
+
+@check("nodes-have-own-ids", "operator.server-id", probe=node_infos)
+def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
+    """Each node answers with a server id of its own, the one that was rendered for it."""
+    silent = _silent(infos)
+    if silent:
+        return silent
+    seen = {route: answer.body.get("server_id") for route, answer in infos.answers.items()}
+    evidence = [f"{route} says {identity!r}" for route, identity in seen.items()]
+    if len(set(seen.values())) == len(seen) and all(route == identity for route, identity in seen.items()):
+        return holds(*evidence)
+    return broken(
+        *evidence,
+        expected="every node says the id of its own env file",
+        cause="DW_SERVER_ID is missing, shared by nodes, or set in the image.",
+        then="invoke render --explain",
+    )
+
+
+@check("nodes-are-one-release", "operator.same-version", probe=node_infos)
+def nodes_are_one_release(infos: NodeInfos) -> Judgement:
+    """All nodes report the same version, packages, codec and protocols; the version is APP_VERSION."""
+    silent = _silent(infos)
+    if silent:
+        return silent
+    facts = {route: _release(answer.body) for route, answer in infos.answers.items()}
+    differing = sorted(
+        name
+        for name in {name for release in facts.values() for name in release}
+        if len({str(release.get(name)) for release in facts.values()}) > 1
+    )
+    evidence = [f"{route}: " + _listed(release) for route, release in facts.items()]
+    versions = {str(release["version"]) for release in facts.values()}
+    if differing:
+        return broken(
+            *evidence,
+            expected=f"the same {', '.join(differing)} on every node",
+            cause="nodes run different images or env files: a mixed or half-done upgrade.",
+            then="invoke status",
+        )
+    if versions != {infos.app_version}:
+        return broken(
+            *evidence,
+            expected=f"version {infos.app_version}, as APP_VERSION says",
+            cause="the running nodes were started from other env files than the rendered ones.",
+            then="invoke down, then invoke up",
+        )
+    return holds(*evidence)
+
+
+@check("balancer-reaches-every-node", "shape.balancer", "api.no-sticky-sessions", probe=spread)
+def balancer_reaches_every_node(seen: Spread) -> Judgement:
+    """Requests through the balancer reach every node, over many connections and over one kept alive."""
+    evidence = [
+        f"{len(ids)} requests over {way}: " + _counts(ids)
+        for way, ids in (("separate connections", seen.separate), ("one connection", seen.kept_alive))
+    ]
+    if seen.failures:
+        return broken(
+            *evidence,
+            *seen.failures[:3],
+            expected="every request is answered with 200",
+            cause="a node behind the balancer is down or refuses the token.",
+            then="invoke logs --service=balancer",
+        )
+    if all(set(ids) == set(seen.nodes) for ids in (seen.separate, seen.kept_alive)):
+        return holds(*evidence)
+    return broken(
+        *evidence,
+        expected="every one of " + ", ".join(seen.nodes) + " answers, either way",
+        cause="the balancer is sticky, or its upstream lacks a node or has stale addresses.",
+        then="invoke logs --service=balancer",
+    )
+
+
+def _silent(infos: NodeInfos) -> Judgement | None:
+    """Unknown, where a node gave no answer to judge by."""
+    silent = [answer.shown for answer in infos.answers.values() if not answer.ok]
+    if not silent:
+        return None
+    return unknown(*silent, cause="not every node answered /api/cluster/info.", then="invoke status")
+
+
+def _release(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal on nodes of one release, as far as the node tells it."""
+    capabilities = _mapping(body.get("capabilities"))
+    told = {
+        "version": body.get("version"),
+        "payload codecs": capabilities.get("payload_codecs"),
+        "control plane": _mapping(body.get("control_plane")).get("version"),
+        "worker protocol": _mapping(body.get("worker_protocol")).get("version"),
+    }
+    if body.get("package_provenance") is not None:
+        told["packages"] = body["package_provenance"]
+    return told
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _listed(release: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in release.items())
+
+
+def _counts(ids: tuple[str, ...]) -> str:
+    return ", ".join(f"{identity} {ids.count(identity)}×" for identity in sorted(set(ids))) or "no answer"

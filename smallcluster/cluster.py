@@ -1,0 +1,208 @@
+"""The running cluster: up, down, one-shot jobs, logs, addresses. Compose acts; the Docker SDK observes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from smallcluster import engine, waiting
+from smallcluster.compose import Compose, Outcome
+from smallcluster.containers import Container, read_containers
+from smallcluster.errors import ClusterBrokenError, MachineCannotError
+from smallcluster.paths import CHECKOUT
+from smallcluster.progress import Progress, Step
+from smallcluster.settings import Settings
+from smallcluster.teardown import remove_project
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from smallcluster.images import Image
+
+COMPOSE_FOLDER = CHECKOUT / "compose"
+BALANCER = "balancer"
+UP_DEADLINE = 180.0
+"""Seconds that Compose gets to bring everything up; a database's first start on a slow disk fits."""
+READY_DEADLINE = 30.0
+"""Seconds from Compose's last step until every route answers /api/ready with 200."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One Compose project of this checkout. Holds no state of its own: every look asks the engine again."""
+
+    settings: Settings
+    images: Mapping[str, Image]
+    client: DockerClient
+
+    @cached_property
+    def compose(self) -> Compose:
+        """The project's Compose invocation."""
+        settings = self.settings
+        files = ("cluster.yaml", f"{settings.db.value}.yaml", "server-reference.yaml")
+        return Compose(
+            command=tuple(engine.compose_command()),
+            project=settings.project,
+            files=tuple(COMPOSE_FOLDER / name for name in files),
+            variables=self._variables(),
+            profiles=("three-nodes",) if settings.nodes == 3 else (),
+        )
+
+    def _variables(self) -> dict[str, str]:
+        images = {
+            "SMALLCLUSTER_NGINX_IMAGE": self.images["nginx"].ref,
+            "SMALLCLUSTER_REDIS_IMAGE": self.images["redis"].ref,
+            "SMALLCLUSTER_DATABASE_IMAGE": self.images[self.settings.db.value].ref,
+            "SMALLCLUSTER_SERVER_IMAGE": self.images["server"].ref,
+        }
+        return images | {"SMALLCLUSTER_STATE": str(self.settings.folder)}
+
+    def containers(self) -> dict[str, Container]:
+        """Every container of the project by service, running or not; one-off jobs left out."""
+        return read_containers(self.client, self.settings.project)
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The services that make the topology."""
+        return ("database", "redis", "bootstrap", *self.settings.node_names, BALANCER, "scheduler")
+
+    def presence(self) -> bool:
+        """Tell whether the whole topology is there (running or not) or nothing of it.
+
+        Raises MachineCannotError where only a part is there: neither to be checked nor to be started over.
+        """
+        found = self.containers()
+        missing = [service for service in self.expected if service not in found]
+        if found and missing:
+            raise MachineCannotError(
+                f"Half of a {self.settings.db.value} cluster is there.",
+                seen=f"{', '.join(sorted(found))}; missing: {', '.join(missing)}",
+                why="a run was cut short, containers were removed by hand, or --nodes is another number now.",
+                then=f"`invoke down --db={self.settings.db.value}`, then repeat the command.",
+            )
+        return bool(found)
+
+    def routes(self) -> dict[str, str]:
+        """The base URL of the balancer and of each node that publishes a port now (ports change on restart)."""
+        found = self.containers()
+        urls = {name: found[name].url for name in (BALANCER, *self.settings.node_names) if name in found}
+        return {name: url for name, url in urls.items() if url}
+
+    def services_with_other_configuration(self) -> list[str]:
+        """The running services whose configuration is not the one that would be started now."""
+        wanted = self.compose.configuration_hashes()
+        return sorted(
+            name
+            for name, container in self.containers().items()
+            if name in wanted and container.config_hash != wanted[name]
+        )
+
+    def up(self, progress: Progress) -> None:
+        """Bring the topology up in the contract's order and wait until every route is ready.
+
+        Raises ClusterBrokenError with the last log lines of the container that failed, MachineCannotError
+        where Compose itself could not.
+        """
+        balancer_was_there = BALANCER in self.containers()
+        with progress.step(f"up ({self.settings.db.value}, {self.settings.nodes} nodes)") as step:
+            outcome = self.compose.run(
+                "up", "--detach", "--no-build", "--pull", "never", deadline=UP_DEADLINE, say=step.say
+            )
+            if outcome.status:
+                raise self._up_failed(outcome)
+            if balancer_was_there:
+                self.reload_balancer()
+        with progress.step("ready") as step:
+            self._await_ready(step)
+
+    def _await_ready(self, step: Step) -> None:
+        import requests
+
+        def ready() -> str | None:
+            routes = self.routes()
+            missing = [name for name in (BALANCER, *self.settings.node_names) if name not in routes]
+            if missing:
+                raise self._dead(self.containers(), missing[0])
+            for name, url in routes.items():
+                try:
+                    answer = requests.get(f"{url}/api/ready", timeout=3)
+                except requests.RequestException as problem:
+                    return f"{name}: {type(problem).__name__}"
+                if answer.status_code != 200:
+                    return f"{name}: {answer.status_code} {answer.text[:200]}"
+            return None
+
+        waiting.until_none("every route is ready", ready, deadline=READY_DEADLINE, say=step.say)
+        step.done(", ".join(f"{name} {url}" for name, url in self.routes().items()))
+
+    def _up_failed(self, outcome: Outcome) -> ClusterBrokenError | MachineCannotError:
+        found = self.containers()
+        for service in self.expected:
+            container = found.get(service)
+            if container and (container.failed or container.health == "unhealthy"):
+                return self._dead(found, service)
+        return MachineCannotError(
+            "Compose could not bring the cluster up.",
+            seen=outcome.tail,
+            why="an image, port, network or volume that the engine would not give.",
+            then="look with `invoke doctor`, then `invoke down` and repeat the command.",
+        )
+
+    def _dead(self, found: Mapping[str, Container], service: str) -> ClusterBrokenError:
+        container = found.get(service)
+        state = container.described if container else "not there"
+        tail = self.log_of(container, tail=12) if container else ""
+        return ClusterBrokenError(
+            f"{service} did not come up: {state}.",
+            seen=self.redacted(tail.strip()) or "(it logged nothing)",
+            why="its last log lines tell.",
+            then=f"look with `invoke logs --db={self.settings.db.value} --service={service}`.",
+        )
+
+    def reload_balancer(self) -> None:
+        """Make nginx read its configuration and look the nodes' addresses up again (recreated nodes swap them)."""
+        container = self.containers()[BALANCER]
+        self.client.containers.get(container.id).kill(signal="HUP")
+
+    def bootstrap(self, progress: Progress) -> str:
+        """Run the one-shot job again and return what it printed; raises ClusterBrokenError where it fails."""
+        found = self.containers()
+        database = found.get("database")
+        if not database or not database.running:
+            raise MachineCannotError(
+                "There is no running database to bootstrap.",
+                seen=database.described if database else "no container of this cluster",
+                then=f"start the cluster with `invoke up --db={self.settings.db.value}`.",
+            )
+        with progress.step("bootstrap") as step:
+            outcome = self.compose.run(
+                "run", "--rm", "--no-deps", "--no-TTY", "bootstrap", deadline=UP_DEADLINE, say=step.say
+            )
+        if outcome.status:
+            raise ClusterBrokenError(
+                f"The bootstrap job ended with exit status {outcome.status}.",
+                seen=self.redacted(outcome.tail),
+                then=f"look with `invoke logs --db={self.settings.db.value} --service=database`.",
+            )
+        return self.redacted(outcome.output)
+
+    def down(self, progress: Progress) -> bool:
+        """Stop and remove everything of this project, volumes included; tells whether there was anything.
+
+        Raises MachineCannotError that names what is left where the engine would not remove it.
+        """
+        return remove_project(self.client, self.settings.project, progress)
+
+    def log_of(self, container: Container, tail: int | Literal["all"] = "all") -> str:
+        """What a container printed, stdout and stderr in order, with timestamps."""
+        handle = self.client.containers.get(container.id)
+        raw: bytes = handle.logs(stdout=True, stderr=True, timestamps=True, tail=tail)
+        return raw.decode(errors="replace")
+
+    def redacted(self, text: str) -> str:
+        """The text with every secret of this cluster hidden."""
+        for secret in self.settings.secret_values:
+            text = text.replace(secret, "(hidden)")
+        return text

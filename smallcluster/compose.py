@@ -1,0 +1,127 @@
+"""Runs `docker compose` for one project: bounded in time, its progress passed on, its output kept for messages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smallcluster.errors import MachineCannotError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a Compose command ended: exit status, and everything it printed."""
+
+    status: int
+    output: str
+
+    @property
+    def tail(self) -> str:
+        """The last lines, for a message."""
+        return "\n".join(self.output.strip().splitlines()[-8:])
+
+
+@dataclass(frozen=True)
+class Compose:
+    """One Compose project: which files, which variables, which name."""
+
+    command: tuple[str, ...]
+    project: str
+    files: tuple[Path, ...]
+    variables: Mapping[str, str]
+    profiles: tuple[str, ...] = ()
+
+    def argv(self, arguments: Sequence[str]) -> list[str]:
+        """The whole command line of `docker compose ARGUMENTS` for this project."""
+        options = ["--ansi", "never", "--progress", "plain", "--project-name", self.project]
+        for file in self.files:
+            options += ["--file", str(file)]
+        for profile in self.profiles:
+            options += ["--profile", profile]
+        return [*self.command, *options, *arguments]
+
+    def run(self, *arguments: str, deadline: float = 120.0, say: Callable[[str], None] | None = None) -> Outcome:
+        """Run it to its end or for `deadline` seconds; `say` gets each line as it comes.
+
+        Returns the outcome whatever the status. Raises MachineCannotError at the deadline. The child has a
+        session of its own, so that Ctrl-C reaches only the harness, which then ends the child.
+        """
+        process = subprocess.Popen(
+            self.argv(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=self.environment(),
+            start_new_session=True,
+        )
+        expired = threading.Event()
+
+        def too_late() -> None:
+            expired.set()
+            _end(process)
+
+        late = threading.Timer(deadline, too_late)
+        late.start()
+        try:
+            output = _collect(process, say)
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            late.cancel()
+        if expired.is_set() and process.returncode != 0:
+            raise MachineCannotError(
+                f"`docker compose {arguments[0]}` did not end within {deadline:.0f} s.",
+                seen=Outcome(process.returncode, output).tail,
+                why="a container never became ready, or the engine is overloaded.",
+                then="look with `invoke status` and `invoke logs`, then `invoke down`.",
+            )
+        return Outcome(process.returncode, output)
+
+    def environment(self) -> dict[str, str]:
+        """The child's environment: ours, less what could change the project's meaning, plus its variables."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
+        return kept | dict(self.variables)
+
+    def configuration_hashes(self) -> dict[str, str]:
+        """Compose's own hash of each service's configuration, environment included; containers carry theirs."""
+        outcome = self.run("config", "--hash", "*")
+        if outcome.status:
+            raise MachineCannotError(
+                "Compose refuses the cluster's files.",
+                seen=outcome.tail,
+                why="compose/ was edited, or the rendered files are gone.",
+                then="`git diff compose`, then `invoke render`.",
+            )
+        pairs = (line.split() for line in outcome.output.splitlines())
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+def _collect(process: subprocess.Popen[str], say: Callable[[str], None] | None) -> str:
+    assert process.stdout is not None  # noqa: S101 - it was asked for three lines above
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if say and line.strip():
+            say(line.strip())
+    process.wait()
+    return "".join(lines)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the child and its children: first politely, then not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=5)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue

@@ -1,0 +1,99 @@
+"""The folder that a run leaves behind: what was asked, what was seen, what was concluded. Secrets never enter it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from smallcluster import api, files, render
+from smallcluster.containers import Container
+from smallcluster.settings import Settings
+
+KEPT_RUNS = 20
+"""How many evidence folders stay; older ones go when a new one is made."""
+
+
+@dataclass
+class Evidence:
+    """One run's evidence folder. Every text that enters goes through `_write`, which hides the secrets."""
+
+    folder: Path
+    secrets: tuple[str, ...]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def exchange(self, exchange: api.Exchange) -> None:
+        """Append one exchange to transcript.jsonl as it happens, so that a crash loses none."""
+        line = self._hidden(json.dumps(api.transcript_of(exchange), default=str))
+        with self._lock, (self.folder / "transcript.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def json(self, name: str, value: object) -> None:
+        """Keep a value as NAME.json."""
+        self._write(f"{name}.json", json.dumps(value, indent=2, default=str) + "\n")
+
+    def text(self, name: str, text: str) -> None:
+        """Keep a text under a file name."""
+        self._write(name, text)
+
+    def environment(self, settings: Settings) -> None:
+        """Keep each container's environment, secrets hidden, and the balancer's configuration."""
+        for name, values in render.env_files(settings).items():
+            lines = (f"{key}={value}" for key, value in sorted(values.items()))
+            self._write(f"env/{name}.env", "\n".join(lines) + "\n")
+        self._write("nginx.conf", render.nginx_conf(settings))
+
+    def containers(self, found: Mapping[str, Container], logs: Mapping[str, str]) -> None:
+        """Keep the containers' states and everything they printed."""
+        self.json("containers", {name: asdict(container) for name, container in found.items()})
+        for service, log in logs.items():
+            self._write(f"logs/{service}.log", log)
+
+    def _write(self, name: str, text: str) -> None:
+        files.write_public(self.folder / name, self._hidden(text))
+
+    def _hidden(self, text: str) -> str:
+        return api.redact(text, self.secrets)
+
+
+def begin(verb: str, settings: Settings, now: datetime) -> Evidence:
+    """Make the folder of a run that starts now, point `latest-<db>` at it, and let the oldest go."""
+    home = files.folder(settings.state / "evidence")
+    folder = _new_folder(home, f"{now:%Y%m%d-%H%M%S}-{verb}-{settings.db.value}")
+    _point(home / f"latest-{settings.db.value}", folder)
+    _forget_old(home)
+    return Evidence(folder=folder, secrets=settings.secret_values)
+
+
+def _new_folder(home: Path, name: str) -> Path:
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        candidate = home / (name + suffix)
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            continue
+        return candidate
+    raise RuntimeError(f"a hundred runs named {name} in one second")
+
+
+def _point(link: Path, folder: Path) -> None:
+    temporary = link.with_name(f".{link.name}-{folder.name}")
+    temporary.symlink_to(folder.name)
+    temporary.replace(link)
+
+
+def _forget_old(home: Path) -> None:
+    import shutil
+
+    runs = sorted(path for path in home.iterdir() if path.is_dir() and not path.is_symlink())
+    for path in runs[:-KEPT_RUNS]:
+        shutil.rmtree(path)
+
+
+def image_records(images: Mapping[str, Any]) -> dict[str, Any]:
+    """The images under test as plain data: name, origin, id, digest, and what the program inside says."""
+    return {name: asdict(image) for name, image in images.items()}

@@ -1,0 +1,130 @@
+"""What a person reads on stdout. Colours only on a terminal, and not where NO_COLOR says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from smallcluster.containers import Container
+from smallcluster.contract import BY_ID
+from smallcluster.verdicts import Finding, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from smallcluster.images import Image
+    from smallcluster.progress import Phase
+    from smallcluster.smoke import SmokeReport
+
+_MARKS = {
+    Verdict.HOLDS: ("√", "green"),
+    Verdict.BROKEN: ("×", "red"),
+    Verdict.UNKNOWN: ("?", "yellow"),
+}
+WIDTH_WITHOUT_TERMINAL = 110
+
+
+def console() -> Console:
+    """A console on stdout that never wraps words into nonsense where there is no terminal."""
+    from rich.console import Console
+
+    made = Console(highlight=False, emoji=False)
+    return made if made.is_terminal else Console(highlight=False, emoji=False, width=WIDTH_WITHOUT_TERMINAL)
+
+
+def print_smoke(report: SmokeReport) -> None:
+    """Findings, the phase table, where the evidence is, and the verdict as the last line."""
+    out = console()
+    for finding in report.findings:
+        _print_finding(out, finding)
+    if report.problem is not None:
+        out.print(f"\n{report.problem}", style="yellow", markup=False, soft_wrap=True)
+    out.print()
+    _print_phases(out, report.phases, report.seconds)
+    out.print(f"Evidence: {report.evidence.folder}", markup=False, soft_wrap=True)
+    if report.kept:
+        out.print(f"Left running: {addresses(report.cluster.routes())}", markup=False, soft_wrap=True)
+    _, colour = _MARKS[report.verdict]
+    out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
+
+
+def _verdict_line(report: SmokeReport) -> str:
+    counts = dict.fromkeys(Verdict, 0)
+    for finding in report.findings:
+        counts[finding.verdict] += 1
+    tally = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+    settings = report.cluster.settings
+    shape = f"{settings.db.value}, {settings.nodes} nodes"
+    mark, _ = _MARKS[report.verdict]
+    return (
+        f"{mark} Verdict: {report.verdict.value.upper()} ({shape}; {tally or 'nothing judged'}; "
+        f"{report.seconds:.1f} s; exit {int(report.exit_code)})"
+    )
+
+
+def _print_finding(out: Console, finding: Finding) -> None:
+    mark, colour = _MARKS[finding.verdict]
+    out.print(f"[{colour}]{mark}[/] {finding.title} [dim]{finding.check}[/]", soft_wrap=True)
+    judgement = finding.judgement
+    for line in judgement.evidence:
+        out.print(f"    {line}", style="dim", markup=False, soft_wrap=True)
+    if finding.verdict is Verdict.HOLDS:
+        return
+    for rule in finding.rules:
+        out.print(f"    rule {rule}: {BY_ID[rule].sentence}", markup=False, soft_wrap=True)
+    for name, text in (
+        ("expected", judgement.expected),
+        ("likely", judgement.cause),
+        ("next", judgement.then),
+    ):
+        if text:
+            out.print(f"    {name}: {text}", style=colour, markup=False, soft_wrap=True)
+
+
+def _print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:
+    from rich.table import Table
+
+    table = Table("Phase", box=None, pad_edge=False)
+    table.add_column("Seconds", justify="right")
+    for phase in phases:
+        table.add_row(phase.name, f"{phase.seconds:.1f}")
+    rest = total - sum(phase.seconds for phase in phases)
+    table.add_row("between them", f"{max(rest, 0.0):.1f}")
+    table.add_row("total", f"{total:.1f}")
+    out.print(table)
+
+
+def images_lines(images: Mapping[str, Image]) -> Iterable[str]:
+    """Which images are under test: name, where from, which id, what the program inside says it is."""
+    for name, image in images.items():
+        yield f"image {name}: {image.ref} ({image.origin}, {image.digest or image.id[:19]}), {image.version}"
+
+
+def print_status(containers: Mapping[str, Container], project: str) -> None:
+    """The containers as a table."""
+    from rich.table import Table
+
+    out = console()
+    if not containers:
+        out.print(f"Nothing of {project} is there.", markup=False)
+        return
+    table = Table("Service", "State", "Restarts", "Published", "Started", box=None, pad_edge=False)
+    for service, container in sorted(containers.items()):
+        published = ", ".join(container.published)
+        table.add_row(service, container.described, str(container.restarts), published, container.started_at[:19] + "Z")
+    out.print(table)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A plain table on stdout."""
+    from rich.table import Table
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console().print(table)
+
+
+def addresses(routes: Mapping[str, str]) -> str:
+    """Every address in one line."""
+    return ", ".join(f"{name} {url}" for name, url in routes.items())

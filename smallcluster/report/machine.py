@@ -1,0 +1,60 @@
+"""Reports as plain data, for `--json` and for the evidence folder. Keys are stable; add, never rename."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from smallcluster.contract import BY_ID
+from smallcluster.errors import PersonError
+from smallcluster.evidence import image_records
+from smallcluster.smoke import SmokeReport
+from smallcluster.verdicts import Finding
+
+SMOKE_SCHEMA = "smallcluster.smoke/1"
+
+
+def smoke_as_data(report: SmokeReport) -> dict[str, Any]:
+    """A smoke's whole result: verdict, exit code, images, findings, phases (seconds), evidence folder."""
+    settings = report.cluster.settings
+    return {
+        "schema": SMOKE_SCHEMA,
+        "verdict": report.verdict.value,
+        "exit_code": int(report.exit_code),
+        "database": settings.db.value,
+        "nodes": settings.nodes,
+        "project": settings.project,
+        "images": image_records(report.cluster.images),
+        "checks": [finding_as_data(finding) for finding in report.findings],
+        "problem": problem_as_data(report.problem) if report.problem else None,
+        "phases": [{"name": phase.name, "seconds": round(phase.seconds, 2)} for phase in report.phases],
+        "seconds": round(report.seconds, 2),
+        "brought_up": report.brought_up,
+        "kept": report.kept,
+        "evidence": str(report.evidence.folder),
+    }
+
+
+def finding_as_data(finding: Finding) -> dict[str, Any]:
+    """One finding with the sentences of its rules."""
+    judgement = asdict(finding.judgement)
+    judgement.pop("verdict")
+    return {
+        "check": finding.check,
+        "title": finding.title,
+        "rules": [{"id": rule, "sentence": BY_ID[rule].sentence} for rule in finding.rules],
+        "verdict": finding.verdict.value,
+        "seconds": round(finding.seconds, 3),
+        **judgement,
+    }
+
+
+def problem_as_data(problem: PersonError) -> dict[str, Any]:
+    """A stop as data: what, seen, why, then, and the exit code."""
+    return {
+        "what": problem.what,
+        "seen": problem.seen,
+        "why": problem.why,
+        "then": problem.then,
+        "exit_code": int(problem.code),
+    }

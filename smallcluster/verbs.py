@@ -1,0 +1,247 @@
+"""What each verb does, in a few lines: settings in, one library call, a view of the result, an exit code."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from smallcluster import engine, locks, people
+from smallcluster.containers import read_containers
+from smallcluster.errors import AskedWronglyError, ExitCode
+from smallcluster.progress import Progress
+from smallcluster.settings import Database, Settings, database_named, load, project_name
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from smallcluster.cluster import Cluster
+    from smallcluster.setup import SetupReport
+
+
+def setup(*, json: bool, debug: bool) -> None:
+    """`invoke setup`."""
+
+    def body() -> ExitCode:
+        from smallcluster import setup as setup_
+
+        return _show_setup(setup_.setup(Progress()), json=json)
+
+    people.run(body, debug=debug, as_json=json)
+
+
+def doctor(*, json: bool, debug: bool) -> None:
+    """`invoke doctor`."""
+
+    def body() -> ExitCode:
+        from smallcluster import setup as setup_
+
+        return _show_setup(setup_.doctor(), json=json)
+
+    people.run(body, debug=debug, as_json=json)
+
+
+def render(*, db: str, nodes: int, explain: bool, debug: bool) -> None:
+    """`invoke render`."""
+
+    def body() -> ExitCode:
+        from smallcluster import render as render_
+
+        settings = _settings(db, nodes or 2, Progress())
+        paths = render_.render(settings)
+        if explain:
+            _explain(settings)
+        else:
+            for path in paths:
+                _print(str(path))
+        return ExitCode.HOLDS
+
+    people.run(body, debug=debug)
+
+
+def up(*, db: str, nodes: int, json: bool, debug: bool) -> None:
+    """`invoke up`."""
+
+    def body() -> ExitCode:
+        progress = Progress()
+        cluster = _cluster(db, nodes, progress)
+        with locks.exclusive(cluster.settings.db, "up"):
+            from smallcluster import lifecycle
+
+            routes = lifecycle.up(cluster, progress)
+        if json:
+            _print(jsonlib.dumps({"project": cluster.settings.project, "routes": routes}))
+        else:
+            from smallcluster.report import console
+
+            console.print_table(("Route", "Address"), routes.items())
+        return ExitCode.HOLDS
+
+    people.run(body, debug=debug, as_json=json)
+
+
+def bootstrap(*, db: str, debug: bool) -> None:
+    """`invoke bootstrap` and `invoke migrate`."""
+
+    def body() -> ExitCode:
+        progress = Progress()
+        cluster = _cluster(db, 0, progress)
+        with locks.exclusive(cluster.settings.db, "bootstrap"):
+            _print(cluster.bootstrap(progress).strip())
+        return ExitCode.HOLDS
+
+    people.run(body, debug=debug)
+
+
+def smoke(*, db: str, nodes: int, keep: bool, json: bool, debug: bool) -> None:
+    """`invoke smoke`."""
+
+    def body() -> ExitCode:
+        from smallcluster import smoke as smoke_
+        from smallcluster.report import console, machine
+
+        began, progress = time.monotonic(), Progress()
+        cluster = _cluster(db, nodes, progress)
+        with locks.exclusive(cluster.settings.db, "smoke"):
+            report = smoke_.smoke(cluster, progress, keep=keep, began=began)
+        data = machine.smoke_as_data(report)
+        report.evidence.json("report", data)
+        if json:
+            _print(jsonlib.dumps(data, indent=2))
+        else:
+            console.print_smoke(report)
+        return report.exit_code
+
+    people.run(body, debug=debug, as_json=json)
+
+
+def status(*, db: str, json: bool, debug: bool) -> None:
+    """`invoke status`."""
+
+    def body() -> ExitCode:
+        from dataclasses import asdict
+
+        from smallcluster.report import console
+
+        client = engine.connect()
+        found = {name: read_containers(client, project_name(name)) for name in _databases(db)}
+        if json:
+            data = {
+                name.value: {service: asdict(one) for service, one in containers.items()}
+                for name, containers in found.items()
+            }
+            _print(jsonlib.dumps(data, indent=2))
+            return ExitCode.HOLDS
+        for name, containers in found.items():
+            console.print_status(containers, project_name(name))
+        return ExitCode.HOLDS
+
+    people.run(body, debug=debug, as_json=json)
+
+
+def logs(*, db: str, services: Sequence[str], follow: bool, debug: bool) -> None:
+    """`invoke logs`."""
+
+    def body() -> ExitCode:
+        from smallcluster import logs as logs_
+
+        client = engine.connect()
+        database = database_named(db) if db else _the_one_there(client)
+        settings = _settings(database.value, 2, Progress())
+        logs_.print_logs(client, settings, services, follow=follow, out=sys.stdout)
+        return ExitCode.HOLDS
+
+    people.run(body, debug=debug)
+
+
+def down(*, db: str, debug: bool) -> None:
+    """`invoke down`."""
+
+    def body() -> ExitCode:
+        from smallcluster.teardown import remove_project
+
+        progress, client = Progress(), engine.connect()
+        for database in _databases(db):
+            with locks.exclusive(database, "down"):
+                if not remove_project(client, project_name(database), progress):
+                    progress.line(f"Nothing of {project_name(database)} is there.")
+        return ExitCode.HOLDS
+
+    people.run(body, debug=debug)
+
+
+def _settings(db: str, nodes: int, progress: Progress) -> Settings:
+    settings = load(db, nodes=nodes, exported=os.environ)
+    for notice in settings.notices:
+        progress.line(notice)
+    return settings
+
+
+def _cluster(db: str, nodes: int, progress: Progress) -> Cluster:
+    """The cluster that is meant, with the images it runs; says first which images those are."""
+    from smallcluster import images
+    from smallcluster.cluster import Cluster
+    from smallcluster.report.console import images_lines
+
+    database = database_named(db)
+    client = engine.connect()
+    count = _node_count(client, database, nodes)
+    settings = _settings(db, count, progress)
+    found = images.resolve(["server", database.value, "redis", "nginx"])
+    for line in images_lines(found):
+        progress.line(line)
+    return Cluster(settings=settings, images=found, client=client)
+
+
+def _node_count(client: DockerClient, database: Database, asked: int) -> int:
+    """The number of nodes asked for; where none was asked for, as many as are there, else two."""
+    if asked:
+        return asked
+    there = read_containers(client, project_name(database))
+    return 3 if "server-c" in there else 2
+
+
+def _databases(db: str) -> list[Database]:
+    return [database_named(db)] if db else list(Database)
+
+
+def _the_one_there(client: DockerClient) -> Database:
+    there = [name for name in Database if read_containers(client, project_name(name))]
+    if len(there) == 1:
+        return there[0]
+    raise AskedWronglyError(
+        "No database was named, and " + ("both clusters are there." if there else "no cluster is there."),
+        then="repeat the command with --db=mysql or --db=pgsql." if there else "invoke up --db=mysql",
+    )
+
+
+def _show_setup(report: SetupReport, *, json: bool) -> ExitCode:
+    from dataclasses import asdict
+
+    from smallcluster.report import console
+
+    if json:
+        _print(jsonlib.dumps(asdict(report), indent=2))
+    else:
+        rows = [(item.name, item.state, item.seen, item.fix) for item in report.items]
+        console.print_table(("What", "State", "Seen", "To do"), rows)
+    missing = any(item.state == "missing" for item in report.items)
+    return ExitCode.MACHINE_CANNOT if missing else ExitCode.HOLDS
+
+
+def _explain(settings: Settings) -> None:
+    from smallcluster import render as render_
+    from smallcluster.report import console
+
+    rows: list[tuple[Any, ...]] = [
+        (container, f"{line.name}={line.shown}", line.where) for container, line in render_.explain(settings)
+    ]
+    console.print_table(("Container", "Line", "From"), rows)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,94 @@
+"""Brings up, proves and tears down a small Durable Workflow Server cluster on Docker Compose.
+
+Exit codes: 0 all rules hold, 10 a rule is broken, 11 unknown, 12 asked wrongly, 13 the machine can't, 14 the harness
+broke (1 is Invoke's own: a mistyped verb or flag).
+"""
+
+from __future__ import annotations
+
+from invoke import Context, task
+
+from smallcluster import verbs
+
+_DB = "which durable database: mysql or pgsql"
+_NODES = "how many API nodes, 2 or 3 (default: as many as run, else 2)"
+_JSON = "print JSON alone on stdout; progress stays on stderr"
+_DEBUG = "show the traceback of an unexpected error"
+
+
+@task(help={"json": _JSON, "debug": _DEBUG})
+def setup(_: Context, json: bool = False, debug: bool = False) -> None:
+    """Make this machine able: Docker engine, Compose, images of both databases. Does nothing where all is there."""
+    verbs.setup(json=json, debug=debug)
+
+
+@task(help={"json": _JSON, "debug": _DEBUG})
+def doctor(_: Context, json: bool = False, debug: bool = False) -> None:
+    """Look at what setup would look at, and touch nothing."""
+    verbs.doctor(json=json, debug=debug)
+
+
+@task(help={"db": _DB, "nodes": _NODES, "explain": "tell which layer each line comes from", "debug": _DEBUG})
+def render(_: Context, db: str = "", nodes: int = 0, explain: bool = False, debug: bool = False) -> None:
+    """Write one env file per container and the balancer's configuration, from env/ and nginx/."""
+    verbs.render(db=db, nodes=nodes, explain=explain, debug=debug)
+
+
+@task(help={"db": _DB, "nodes": _NODES, "json": _JSON, "debug": _DEBUG})
+def up(_: Context, db: str = "", nodes: int = 0, json: bool = False, debug: bool = False) -> None:
+    """Bring the cluster up in the contract's order, wait until it is ready, print its addresses."""
+    verbs.up(db=db, nodes=nodes, json=json, debug=debug)
+
+
+@task(help={"db": _DB, "debug": _DEBUG})
+def bootstrap(_: Context, db: str = "", debug: bool = False) -> None:
+    """Run the one-shot bootstrap job again: migrations and default namespace. Idempotent."""
+    verbs.bootstrap(db=db, debug=debug)
+
+
+@task(help={"db": _DB, "debug": _DEBUG})
+def migrate(_: Context, db: str = "", debug: bool = False) -> None:
+    """Run the migrations: the same one-shot job as bootstrap."""
+    verbs.bootstrap(db=db, debug=debug)
+
+
+@task(
+    help={
+        "db": _DB,
+        "nodes": _NODES,
+        "keep": "leave the cluster running afterwards",
+        "json": _JSON,
+        "debug": _DEBUG,
+    }
+)
+def smoke(
+    _: Context, db: str = "", nodes: int = 0, keep: bool = False, json: bool = False, debug: bool = False
+) -> None:
+    """Prove the cluster. Nothing running: up, all checks, verdict, down. Running: checks only, and it stays."""
+    verbs.smoke(db=db, nodes=nodes, keep=keep, json=json, debug=debug)
+
+
+@task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})
+def status(_: Context, db: str = "", json: bool = False, debug: bool = False) -> None:
+    """Show what runs: states, health, restarts, addresses."""
+    verbs.status(db=db, json=json, debug=debug)
+
+
+@task(
+    iterable=["service"],
+    help={
+        "db": f"{_DB} (default: the one that is there)",
+        "service": "only this service; may be repeated",
+        "follow": "go on printing until Ctrl-C",
+        "debug": _DEBUG,
+    },
+)
+def logs(_: Context, service: list[str], db: str = "", follow: bool = False, debug: bool = False) -> None:
+    """Print what the containers printed, secrets hidden."""
+    verbs.logs(db=db, services=service, follow=follow, debug=debug)
+
+
+@task(help={"db": f"{_DB} (default: both)", "debug": _DEBUG})
+def down(_: Context, db: str = "", debug: bool = False) -> None:
+    """Stop and remove the cluster: containers, networks and the database's volume."""
+    verbs.down(db=db, debug=debug)
