@@ -42,6 +42,8 @@ class Endpoint:
     url: str
     named_by: str
     tls: Any = None
+    context: str = "default"
+    """The Docker context, which is also the name of the engine's own builder."""
 
     @property
     def socket(self) -> str | None:
@@ -81,7 +83,7 @@ def endpoint() -> Endpoint:
         )
     if context.Name == "default":
         return Endpoint(f"unix://{USUAL_SOCKET}", "the default context")
-    return Endpoint(str(context.Host), f"the docker context {context.Name!r}", context.TLSConfig)
+    return Endpoint(str(context.Host), f"the docker context {context.Name!r}", context.TLSConfig, context.Name)
 
 
 def reach(path: str) -> Reach:

@@ -106,6 +106,18 @@ def candidates(service: str) -> list[str]:
     return [ref for ref in (known.published, known.local) if ref]
 
 
+def usable(client: DockerClient, service: str) -> Image | None:
+    """The image that setup would leave alone: a published one, or a local one made from today's recipe.
+
+    Raises MachineCannotError when another product is inside.
+    """
+    for ref in candidates(service):
+        image = find(client, ref)
+        if image and (ref == names()[service].published or current(service, image)):
+            return _described(client, service, ref, image)
+    return None
+
+
 def current(service: str, image: EngineImage) -> bool:
     """Whether an image built here was made from the recipe and the sources as they are now."""
     return image.labels.get(RECIPE_LABEL) == recipe(service)

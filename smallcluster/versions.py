@@ -60,7 +60,7 @@ def version_of(client: DockerClient, service: str, ref: str, image: EngineImage)
     """The version of the program in `image`, asked once for each image id.
 
     A published server image holds no reference server to ask: its label is what there is, and the word
-    "label" says so; a running node tells more. Raises MachineCannotError when the image holds another product.
+    "label" says so; a running node tells more. Raises MachineCannotError when another product is inside.
     """
     if service == "server" and IMAGE_LABEL not in image.labels:
         stated = image.labels.get("org.opencontainers.image.version")
