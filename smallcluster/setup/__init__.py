@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from smallcluster.progress import Progress
-from smallcluster.setup.survey import items, look
 from smallcluster.setup.report import Item, SetupReport
 from smallcluster.setup.supply import supply_engine, supply_images
+from smallcluster.setup.survey import items, look
 from smallcluster.setup.workshop import Workshop
 
 __all__ = ["Item", "SetupReport", "doctor", "setup"]

@@ -17,10 +17,10 @@ from smallcluster.recipes import BASE, IMAGES, SERVER
 from smallcluster.setup import apt
 from smallcluster.setup.build import build_base, build_image, lay_out_server
 from smallcluster.setup.install import install, install_debootstrap, own_suites, start_engine
-from smallcluster.setup.survey import Look
 from smallcluster.setup.machine import Machine, program
 from smallcluster.setup.plan import plan
 from smallcluster.setup.pull import Puller
+from smallcluster.setup.survey import Look
 from smallcluster.setup.workshop import LOGS, Workshop
 
 if TYPE_CHECKING:
@@ -53,6 +53,17 @@ def supply_images(workshop: Workshop, machine: Machine, services: Sequence[str])
             before = [find(client, names()[service].local) for service in rest]
             _build(workshop, rest, make_base, architecture)
             remove_superseded(client, [image for image in before if image])
+
+
+def remove_superseded(client: DockerClient, images: Sequence[EngineImage]) -> None:
+    """Remove images that lost their tag to a newer build. The engine refuses, rightly, while one is in use."""
+    from docker.errors import APIError
+
+    for image in images:
+        with suppress(APIError):
+            image.reload()
+            if not image.tags:
+                client.images.remove(image.id)
 
 
 def _base(workshop: Workshop, client: DockerClient, machine: Machine, puller: Puller, architecture: str) -> str:
