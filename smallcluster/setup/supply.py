@@ -63,7 +63,7 @@ def remove_superseded(client: DockerClient, images: Sequence[EngineImage]) -> No
         with suppress(APIError):
             image.reload()
             if not image.tags:
-                client.images.remove(image.id)
+                client.images.remove(str(image.id))
 
 
 def _base(workshop: Workshop, client: DockerClient, machine: Machine, puller: Puller, architecture: str) -> str:
