@@ -107,10 +107,11 @@ class Compose:
 def _collect(process: subprocess.Popen[str], say: Callable[[str], None] | None) -> str:
     assert process.stdout is not None  # noqa: S101 - it was asked for three lines above
     lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if say and line.strip():
-            say(line.strip())
+    with process.stdout:
+        for line in process.stdout:
+            lines.append(line)
+            if say and line.strip():
+                say(line.strip())
     process.wait()
     return "".join(lines)
 

@@ -74,9 +74,7 @@ def test_the_balancer_is_not_sticky_and_repeats_no_post(settings: Settings) -> N
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "99999"])
-def test_a_poll_timeout_that_is_no_number_of_seconds_is_refused(
-    env_folder: Path, tmp_path: Path, value: str
-) -> None:
+def test_a_poll_timeout_that_is_no_number_of_seconds_is_refused(env_folder: Path, tmp_path: Path, value: str) -> None:
     exported = {"DW_WORKER_POLL_TIMEOUT": value}
     found = load("mysql", exported=exported, env_folder=env_folder, state=tmp_path / "state")
     with pytest.raises(AskedWronglyError, match="not a number of seconds"):

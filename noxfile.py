@@ -1,0 +1,73 @@
+#!/usr/bin/env -S python3
+"""The same verbs as CI sessions: `nox` runs all of them, `nox -s cluster` the whole cluster on both databases.
+
+A session that needs a Docker engine is skipped, with the reason, where there is none; where
+SMALLCLUSTER_REQUIRE_ENGINE=1 (as .ci/run sets it), `invoke setup` supplies one, and failing to is an error.
+"""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.needs_version = ">=2025.10.14"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_external_run = True
+nox.options.reuse_existing_virtualenvs = True
+
+ENGINE_REQUIRED = os.environ.get("SMALLCLUSTER_REQUIRE_ENGINE") == "1"
+ENGINE_LOOK = "from smallcluster import engine; engine.connect().close()"
+
+
+@nox.session(tags=["quick"])
+def lint(session: nox.Session) -> None:
+    """Ruff and mypy strict, over harness and reference server."""
+    session.install("-e", ".[dev]", "-e", "refserver")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(tags=["quick"])
+def tests(session: nox.Session) -> None:
+    """Unit tests: no Docker, no network, seconds."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", *(session.posargs or ["tests/unit", "--numprocesses=2"]))
+
+
+@nox.session(tags=["engine"])
+def refserver(session: nox.Session) -> None:
+    """The reference server against real MySQL, PostgreSQL and Redis."""
+    session.install("-e", ".[dev]", "-e", "refserver")
+    _need_machine(session)
+    session.run("pytest", *(session.posargs or ["tests/refserver"]))
+
+
+@nox.session(tags=["engine"])
+@nox.parametrize("db", ["mysql", "pgsql"], ids=["mysql", "pgsql"])
+def cluster(session: nox.Session, db: str) -> None:
+    """The whole cluster on Docker Compose: the smoke, then what must happen when something is wrong."""
+    session.install("-e", ".[dev]")
+    _need_machine(session)
+    session.run("invoke", "smoke", f"--db={db}")
+    session.run("pytest", *(session.posargs or ["tests/cluster"]), f"--db={db}")
+
+
+@nox.session(default=False)
+def fresh(session: nox.Session) -> None:
+    """`invoke setup` on a bare Debian in a chroot, with an engine of its own (root, minutes, much disk)."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", *(session.posargs or ["tests/fresh"]))
+
+
+def _need_machine(session: nox.Session) -> None:
+    """Have engine and images, or skip with the reason."""
+    looked = session.run("python", "-c", ENGINE_LOOK, silent=True, success_codes=[0, 1])
+    if not ENGINE_REQUIRED and looked:
+        session.skip(f"no Docker engine answers ({str(looked).strip().splitlines()[-1].strip()})")
+    session.run("invoke", "setup")
+
+
+if __name__ == "__main__":
+    nox.main()

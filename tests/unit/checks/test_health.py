@@ -1,0 +1,75 @@
+"""Health, readiness and cluster info, judged on hand-made answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.made import answer
+
+from smallcluster.api import Exchange
+from smallcluster.checks import health
+from smallcluster.verdicts import Verdict
+
+READY = {"status": "ready", "checks": {"database": {"status": "ok"}, "cache": {"status": "warning"}}}
+NOT_READY = {"status": "not_ready", "checks": {"database": {"status": "unavailable"}}}
+INFO = {"server_id": "server-a", "control_plane": {"version": "2"}, "worker_protocol": {"version": "1.20"}}
+
+
+def got(body: dict[str, Any], code: int | None = 200, route: str = "balancer") -> Exchange:
+    made = answer(route, code)
+    made.body.update(body)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("exchange", "verdict"),
+    [
+        (got({"status": "serving"}), Verdict.HOLDS),
+        (got({"status": "degraded"}, 503), Verdict.BROKEN),
+        (got({"status": "degraded"}), Verdict.BROKEN),
+        (got({}), Verdict.BROKEN),
+        (got({}, None), Verdict.BROKEN),
+    ],
+)
+def test_balancer_health(exchange: Exchange, verdict: Verdict) -> None:
+    assert health.balancer_health.judge({"balancer": exchange}).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("exchange", "verdict"),
+    [
+        (got(READY), Verdict.HOLDS),
+        (got(NOT_READY, 503), Verdict.BROKEN),
+        (got(READY, 500), Verdict.BROKEN),
+        (got({}, 502), Verdict.BROKEN),
+    ],
+)
+def test_balancer_ready(exchange: Exchange, verdict: Verdict) -> None:
+    assert health.balancer_ready.judge({"balancer": exchange}).verdict is verdict
+
+
+def test_the_readiness_checks_are_evidence() -> None:
+    judged = health.balancer_ready.judge({"balancer": got(NOT_READY, 503)})
+    assert "database unavailable" in " ".join(judged.evidence)
+
+
+def test_one_node_that_is_not_ready_breaks_and_is_named() -> None:
+    answers = {
+        "balancer": got(READY),
+        "server-a": got(READY, route="server-a"),
+        "server-b": got(NOT_READY, 503, route="server-b"),
+    }
+    judged = health.nodes_ready.judge(answers)
+    assert judged.verdict is Verdict.BROKEN
+    assert judged.then == "invoke logs --service=server-b"
+    assert health.nodes_ready.judge(answers | {"server-b": got(READY)}).verdict is Verdict.HOLDS
+
+
+@pytest.mark.parametrize("absent", sorted(INFO))
+def test_cluster_info_without_a_needed_field_is_broken(absent: str) -> None:
+    assert health.balancer_cluster_info.judge({"balancer": got(INFO)}).verdict is Verdict.HOLDS
+    short = {key: value for key, value in INFO.items() if key != absent}
+    assert health.balancer_cluster_info.judge({"balancer": got(short)}).verdict is Verdict.BROKEN
+    refused = got({"reason": "unauthorized"}, 401)
+    assert health.balancer_cluster_info.judge({"balancer": refused}).verdict is Verdict.BROKEN

@@ -1,0 +1,93 @@
+"""Who the nodes say they are, judged on hand-made answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.made import answer
+
+from smallcluster.checks import identity
+from smallcluster.checks.identity import NodeInfos, Spread
+from smallcluster.verdicts import Verdict
+
+
+def info(route: str, **changed: Any) -> dict[str, Any]:
+    return {
+        "server_id": route,
+        "version": "0.1.0",
+        "capabilities": {"payload_codecs": ["avro"]},
+        "control_plane": {"version": "2"},
+        "worker_protocol": {"version": "1.20"},
+        "package_provenance": {"workflow": "1.2.3"},
+    } | changed
+
+
+def infos(**b: Any) -> NodeInfos:
+    answers = {
+        "server-a": answer("server-a", **info("server-a")),
+        "server-b": answer("server-b", **info("server-b", **b)),
+    }
+    return NodeInfos(answers, "0.1.0")
+
+
+def test_own_ids_hold() -> None:
+    assert identity.nodes_have_own_ids.judge(infos()).verdict is Verdict.HOLDS
+
+
+@pytest.mark.parametrize("wrong", ["server-a", "", None, "6d0f3c"])
+def test_a_shared_missing_or_foreign_id_is_broken(wrong: str | None) -> None:
+    assert identity.nodes_have_own_ids.judge(infos(server_id=wrong)).verdict is Verdict.BROKEN
+
+
+@pytest.mark.parametrize("check", [identity.nodes_have_own_ids, identity.nodes_are_one_release])
+def test_a_silent_node_leaves_identity_unknown(check: Any) -> None:
+    seen = NodeInfos({"server-a": answer("server-a", **info("server-a")), "server-b": answer("server-b", None)}, "1")
+    assert check.judge(seen).verdict is Verdict.UNKNOWN
+
+
+def test_one_release_holds() -> None:
+    assert identity.nodes_are_one_release.judge(infos()).verdict is Verdict.HOLDS
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"version": "0.2.0"}, "version"),
+        ({"capabilities": {"payload_codecs": ["json"]}}, "payload codecs"),
+        ({"control_plane": {"version": "3"}}, "control plane"),
+        ({"worker_protocol": {"version": "1.19"}}, "worker protocol"),
+        ({"package_provenance": {"workflow": "1.2.4"}}, "packages"),
+        ({"package_provenance": None}, "packages"),
+    ],
+)
+def test_a_node_of_another_release_is_broken_and_the_difference_named(changed: dict[str, Any], named: str) -> None:
+    judged = identity.nodes_are_one_release.judge(infos(**changed))
+    assert judged.verdict is Verdict.BROKEN
+    assert named in judged.expected
+
+
+def test_a_release_that_is_not_the_rendered_one_is_broken() -> None:
+    seen = NodeInfos(infos().answers, "0.9.0")
+    assert identity.nodes_are_one_release.judge(seen).verdict is Verdict.BROKEN
+
+
+A, B = "server-a", "server-b"
+
+
+@pytest.mark.parametrize(
+    ("separate", "kept", "failures", "verdict"),
+    [
+        ((A, B, A, B), (B, A, B, A), (), Verdict.HOLDS),
+        ((A, A, A, A), (B, A, B, A), (), Verdict.BROKEN),
+        ((A, B, A, B), (A, A, A, A), (), Verdict.BROKEN),
+        ((A, B, A), (A, B), ("GET → 502",), Verdict.BROKEN),
+        ((), (), (), Verdict.BROKEN),
+        ((A, B, "other"), (A, B), (), Verdict.BROKEN),
+    ],
+)
+def test_the_balancer_reaches_every_node_either_way(
+    separate: tuple[str, ...], kept: tuple[str, ...], failures: tuple[str, ...], verdict: Verdict
+) -> None:
+    seen = Spread((A, B), separate, kept, failures)
+    assert identity.balancer_reaches_every_node.judge(seen).verdict is verdict

@@ -1,0 +1,51 @@
+"""The evidence folder: nothing secret enters, the latest is found, the oldest go."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from support.made import answer, container
+
+from smallcluster import evidence
+from smallcluster.settings import Settings
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_no_secret_enters_by_any_door(settings: Settings) -> None:
+    kept = evidence.begin("smoke", settings, NOW)
+    for secret in settings.secret_values:
+        kept.exchange(answer(path=f"/api/{secret}", token=secret))
+        kept.json("containers", {"command": secret})
+        kept.text("note.txt", f"the secret is {secret}")
+        kept.containers({"redis": container("redis", command=(secret,))}, {"redis": f"log {secret}\n"})
+    kept.environment(settings)
+    texts = [path.read_text() for path in kept.folder.rglob("*") if path.is_file()]
+    assert len(texts) > 8
+    assert not [secret for secret in settings.secret_values for text in texts if secret in text]
+    assert any("(hidden)" in text for text in texts)
+
+
+def test_the_transcript_grows_line_by_line(settings: Settings) -> None:
+    kept = evidence.begin("smoke", settings, NOW)
+    kept.exchange(answer("server-a", 200, "/api/health", status_of="x"))
+    kept.exchange(answer("server-b", None, "/api/ready"))
+    lines = [json.loads(line) for line in (kept.folder / "transcript.jsonl").read_text().splitlines()]
+    assert [(line["route"], line["status"]) for line in lines] == [("server-a", 200), ("server-b", None)]
+    assert lines[1]["problem"] == "ConnectionError: refused"
+
+
+def test_the_latest_run_is_found_by_database(settings: Settings) -> None:
+    evidence.begin("smoke", settings, NOW)
+    second = evidence.begin("smoke", settings, NOW)
+    assert second.folder.name == "20260102-030405-smoke-mysql-2"
+    assert (second.folder.parent / "latest-mysql").resolve() == second.folder.resolve()
+
+
+def test_old_runs_go(settings: Settings) -> None:
+    for minute in range(evidence.KEPT_RUNS + 5):
+        last = evidence.begin("smoke", settings, NOW + timedelta(minutes=minute))
+    runs = [path for path in last.folder.parent.iterdir() if not path.is_symlink()]
+    assert len(runs) == evidence.KEPT_RUNS
+    assert last.folder in runs
