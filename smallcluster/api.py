@@ -70,7 +70,8 @@ class Api:
     """Speaks to one route (the balancer or one node). Each exchange goes to `record` as it ends."""
 
     route: str
-    base: str
+    base: str | None
+    """Base URL, or None where the route has no address: then no request gets an answer."""
     credentials: Credentials
     record: Callable[[Exchange], None]
     namespace: str = "default"
@@ -135,9 +136,30 @@ class Api:
 
     def _send(self, method: str, path: str, body: JsonBody | None, plane: Plane, patience: float) -> Exchange:
         at, began = time.time(), time.monotonic()
-        status, text, parsed, problem = None, "", {}, ""
+        answer, problem = self._answer(method, path, body, plane, patience)
+        exchange = Exchange(
+            route=self.route,
+            method=method,
+            path=path,
+            sent=body,
+            status=None if answer is None else answer.status_code,
+            body={} if answer is None else _json_object(answer),
+            text="" if answer is None else answer.text,
+            problem=problem,
+            at=at,
+            seconds=time.monotonic() - began,
+        )
+        self.record(exchange)
+        return exchange
+
+    def _answer(
+        self, method: str, path: str, body: JsonBody | None, plane: Plane, patience: float
+    ) -> tuple[requests.Response | None, str]:
+        """The response, or None and why none came."""
+        if self.base is None:
+            return None, f"{self.route} publishes no address"
+        send = self.session.request if self.session else requests.request
         try:
-            send = self.session.request if self.session else requests.request
             answer = send(
                 method,
                 self.base + path,
@@ -146,24 +168,9 @@ class Api:
                 timeout=(CONNECT_SECONDS, patience),
                 allow_redirects=False,
             )
-            status, text = answer.status_code, answer.text
-            parsed = _json_object(answer)
         except requests.RequestException as failure:
-            problem = _cause(failure)
-        exchange = Exchange(
-            route=self.route,
-            method=method,
-            path=path,
-            sent=body,
-            status=status,
-            body=parsed,
-            text=text,
-            problem=problem,
-            at=at,
-            seconds=time.monotonic() - began,
-        )
-        self.record(exchange)
-        return exchange
+            return None, _cause(failure)
+        return answer, ""
 
 
 def _json_object(answer: requests.Response) -> JsonBody:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,11 +79,21 @@ class Container:
 
 
 def read_containers(client: DockerClient, project: str) -> dict[str, Container]:
-    """Read a project's containers by service name; one-off jobs (`compose run`) are left out."""
+    """Read a project's containers by service name; one-off jobs (`compose run`) are left out.
+
+    A service that runs more than once has its further containers under `name#2`, `name#3`.
+    """
     labels = [f"{PROJECT_LABEL}={project}", f"{ONE_OFF_LABEL}=False"]
     found = client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
-    containers = (container_from(handle.attrs) for handle in found)
-    return {container.service: container for container in containers}
+    by_service: dict[str, Container] = {}
+    for container in sorted((container_from(handle.attrs) for handle in found), key=lambda one: one.name):
+        by_service[_free_key(container.service, by_service)] = container
+    return by_service
+
+
+def _free_key(service: str, taken: Mapping[str, Container]) -> str:
+    keys = chain([service], (f"{service}#{number}" for number in count(2)))
+    return next(key for key in keys if key not in taken)
 
 
 def container_from(attributes: Mapping[str, Any]) -> Container:

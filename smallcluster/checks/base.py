@@ -71,7 +71,7 @@ class Live:
         """An Api on one route; a route without an address answers nothing, which is evidence too."""
         return Api(
             route=route,
-            base=self.routes.get(route, "http://127.0.0.1:9"),
+            base=self.routes.get(route),
             credentials=self.credentials,
             record=self.record,
             namespace=self.settings.value("DW_DEFAULT_NAMESPACE") or "default",
