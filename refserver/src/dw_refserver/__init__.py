@@ -1,0 +1,6 @@
+"""A small reference server for the public Durable Workflow v2 protocol.
+
+Requests come in through `http`, are judged by `engine`, kept by `store` and announced by `wake`.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,246 @@
+"""What the protocol decides: pure functions from what is stored and what is asked to what must be written.
+
+Nothing here waits, reads a clock or knows of a database. Times that must be kept are the database's own; where a
+decision needs the present, it comes in with the state.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from dw_refserver.ulid import new_ulid
+
+OPEN = ("pending", "running", "waiting")
+TERMINAL = ("completed", "failed", "cancelled", "terminated")
+COMMANDS = ("complete_workflow", "fail_workflow")
+"""The workflow-task commands that this server takes."""
+
+_BUCKETS = {"completed": "completed", "failed": "failed", "cancelled": "failed", "terminated": "failed"}
+_WAITING_FOR_HISTORY = "WorkflowTaskWaitingForHistory"
+_REPLAY_FAILURE = re.compile(r"non.?determinis|replay.?(error|mismatch)", re.IGNORECASE)
+_LONGEST_BACKOFF = 60.0
+
+
+class Refused(Exception):  # noqa: N818 - an answer of the protocol, not a fault
+    """The protocol's no: status, reason code, a sentence, and the fields that go with the reason."""
+
+    def __init__(self, status: int, reason: str, text: str, **fields: Any) -> None:
+        super().__init__(text)
+        self.status, self.reason, self.text, self.fields = status, reason, text, fields
+
+
+@dataclass(frozen=True)
+class Event:
+    """A history event to append. `payload` is JSON text: it is stored and given back as it is."""
+
+    id: str
+    sequence: int
+    event_type: str
+    payload: str
+    workflow_task_id: str | None = None
+    workflow_command_id: str | None = None
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A task to create. `delay` is in seconds from the write; `attempt_count` the claims counted so far."""
+
+    id: str
+    queue: str
+    target_type: str
+    compatibility: str | None = None
+    delay: float = 0.0
+    attempt_count: int = 0
+    task_type: str = "workflow"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stored task with its run, and the database's clock when they were read."""
+
+    now: datetime
+    id: str
+    namespace: str
+    status: str
+    lease_owner: str | None
+    lease_expires_at: datetime | None
+    attempt_count: int
+    queue: str
+    run_id: str
+    run_status: str
+    run_closed_reason: str | None
+    run_closed_at: datetime | None
+    workflow_type: str
+    payload_codec: str
+    compatibility: str | None
+    last_history_sequence: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who speaks about a task: the owner and attempt that a worker names."""
+
+    task_id: str
+    lease_owner: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What closing a task writes, in one transaction, and what the answer says about it."""
+
+    task_status: str
+    run_status: str
+    closed_reason: str | None = None
+    output: Mapping[str, str] | None = None
+    task_error: str | None = None
+    events: Sequence[Event] = ()
+    new_tasks: Sequence[NewTask] = ()
+    answer: Mapping[str, Any] = field(default_factory=dict)
+
+
+def bucket_of(status: str) -> str:
+    """Which of running, completed, failed a run's status counts as."""
+    return _BUCKETS.get(status, "running")
+
+
+def guard(task: Task | None, claim: Claim) -> Task:
+    """Refuse a claim that doesn't hold its task, in the protocol's order; give back the task if it does."""
+    if task is None:
+        raise _refused(claim, 404, "task_not_found", "Workflow task not found.")
+    lease = {"task_status": task.status, "lease_owner": task.lease_owner, "lease_expires_at": task.lease_expires_at}
+    if task.status != "leased" and task.run_status in TERMINAL:
+        raise _refused(claim, 409, "run_closed", "Workflow run is already closed.", **_closed(task), **lease)
+    if task.status != "leased":
+        raise _refused(claim, 409, "task_not_leased", "Workflow task is not currently leased.")
+    if task.lease_expires_at is None or task.lease_expires_at <= task.now:
+        raise _refused(claim, 409, "lease_expired", "Workflow task lease has expired.", **lease)
+    if task.lease_owner != claim.lease_owner:
+        text = "Workflow task lease is owned by another worker."
+        raise _refused(claim, 409, "lease_owner_mismatch", text, lease_owner=task.lease_owner)
+    if task.attempt_count != claim.attempt:
+        text = "Workflow task lease attempt does not match the current claim."
+        raise _refused(claim, 409, "workflow_task_attempt_mismatch", text, current_attempt=task.attempt_count)
+    return task
+
+
+def _refused(claim: Claim, status: int, reason: str, text: str, **fields: Any) -> Refused:
+    return Refused(status, reason, text, task_id=claim.task_id, workflow_task_attempt=claim.attempt, **fields)
+
+
+def _closed(task: Task) -> dict[str, Any]:
+    return {
+        "stop_reason": f"run_{task.run_closed_reason or task.run_status}",
+        "cancel_requested": task.run_status in ("cancelled", "terminated"),
+        "can_continue": False,
+        "run_status": task.run_status,
+        "run_closed_reason": task.run_closed_reason,
+        "run_closed_at": task.run_closed_at,
+    }
+
+
+def complete(task: Task, commands: Sequence[Mapping[str, Any]]) -> Decision:
+    """Decide what a workflow task's commands write. Their form has been checked; their order has not."""
+    if any(command["type"] in COMMANDS for command in commands[:-1]):
+        text = "A terminal command must be the only one of its kind, and the last."
+        raise Refused(
+            409, "invalid_commands", text, task_id=task.id, workflow_task_attempt=task.attempt_count,
+            outcome="rejected", recorded=False, run_id=task.run_id, run_status=task.run_status,
+        )  # fmt: skip
+    last = commands[-1]
+    closing = _completed if last["type"] == "complete_workflow" else _failed
+    decision = closing(task, last)
+    answer = {"outcome": "completed", "recorded": True, "run_id": task.run_id, "run_status": decision.run_status,
+              "created_task_ids": [new.id for new in decision.new_tasks], "reason": None}  # fmt: skip
+    return Decision(**{**vars(decision), "answer": answer})
+
+
+def _completed(task: Task, command: Mapping[str, Any]) -> Decision:
+    output = command.get("result")
+    if isinstance(output, str):  # a bare blob is in the run's own codec
+        output = {"codec": task.payload_codec, "blob": output}
+    payload = {"output": output, "payload_codec": task.payload_codec}
+    event = _event(task, "WorkflowCompleted", payload)
+    return Decision("completed", "completed", closed_reason="completed", output=output, events=[event])
+
+
+def _failed(task: Task, command: Mapping[str, Any]) -> Decision:
+    kept = ("message", "exception_type", "exception_class", "exception")
+    payload = {name: command.get(name) for name in kept}
+    payload |= {"non_retryable": bool(command.get("non_retryable")), "failure_category": "application"}
+    event = _event(task, "WorkflowFailed", {"failure_id": new_ulid(), **payload})
+    return Decision("completed", "failed", closed_reason="failed", events=[event])
+
+
+def _event(task: Task, kind: str, payload: Mapping[str, Any]) -> Event:
+    return Event(new_ulid(), task.last_history_sequence + 1, kind, orjson.dumps(payload).decode(), task.id)
+
+
+def fail(task: Task, failure: Mapping[str, Any]) -> Decision:
+    """Decide what a worker's report means: nothing to do yet, a replay error that waits for repair, or a retry."""
+    if failure.get("type") == _WAITING_FOR_HISTORY:
+        answer = {"outcome": "waiting_for_history", "recorded": True, "reason": None, "next_task_id": None}
+        return Decision("completed", "waiting", answer=answer)
+    error = str(failure["message"])
+    blocked = _REPLAY_FAILURE.search(f"{failure.get('type') or ''} {error}")
+    again = [] if blocked else [_again(task)]
+    answer = {"outcome": "failed", "recorded": True, "reason": None, "next_task_id": again[0].id if again else None}
+    return Decision("failed", task.run_status, task_error=error, new_tasks=again, answer=answer)
+
+
+def _again(task: Task) -> NewTask:
+    """The same work, due later each time: a quarter of a second, doubled per attempt, a minute at most."""
+    delay = min(0.25 * 2 ** (task.attempt_count - 1), _LONGEST_BACKOFF)
+    return NewTask(new_ulid(), task.queue, task.workflow_type, task.compatibility, delay, task.attempt_count)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checked request to start a workflow; the payload is as the client sent it."""
+
+    namespace: str
+    workflow_id: str
+    workflow_type: str
+    queue: str
+    payload_codec: str
+    arguments: str
+    business_key: str | None
+    memo: Any
+    search_attributes: Any
+    execution_timeout_seconds: int | None
+    run_timeout_seconds: int | None
+    caller: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a start writes besides its instance and run rows."""
+
+    run_id: str
+    events: Sequence[Event]
+    task: NewTask
+
+
+def start(ask: Start) -> Started:
+    """Decide a new run's first events and its first task."""
+    run_id, command_id = new_ulid(), new_ulid()
+    command = {"id": command_id, "sequence": 1, "type": "start", "target_scope": "instance", "resolved_run_id": run_id,
+               "payload_codec": ask.payload_codec, "payload": ask.arguments, "source": "control_plane",
+               "status": "accepted", "outcome": "started_new", **ask.caller}  # fmt: skip
+    both = {"workflow_command_id": command_id, "workflow_instance_id": ask.workflow_id, "workflow_run_id": run_id,
+            "workflow_class": ask.workflow_type, "workflow_type": ask.workflow_type, "business_key": ask.business_key,
+            "memo": ask.memo, "search_attributes": ask.search_attributes, "command": command}  # fmt: skip
+    timeouts = {"execution_timeout_seconds": ask.execution_timeout_seconds,
+                "run_timeout_seconds": ask.run_timeout_seconds}  # fmt: skip
+    payloads = (("StartAccepted", both | {"outcome": "started_new"}), ("WorkflowStarted", both | timeouts))
+    events = [
+        Event(new_ulid(), sequence, kind, orjson.dumps(payload).decode(), None, command_id)
+        for sequence, (kind, payload) in enumerate(payloads, 1)
+    ]
+    return Started(run_id, events, NewTask(new_ulid(), ask.queue, ask.workflow_type))

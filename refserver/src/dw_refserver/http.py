@@ -1,0 +1,244 @@
+"""From ASGI to a handler and back: the order of checks, the envelopes, one log line per request."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from dw_refserver import auth, protocol
+from dw_refserver.engine import Refused
+from dw_refserver.logs import log
+from dw_refserver.node import Node
+from dw_refserver.protocol import CONTROL_HEADER, CONTROL_VERSION, WORKER_HEADER
+from dw_refserver.store.database import BackendUnavailableError
+from dw_refserver.ulid import new_ulid
+
+_BODY_SECONDS = 15.0
+_JSON = re.compile(r"application/([\w.-]+\+)?json", re.IGNORECASE)
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}")
+
+
+@dataclass
+class Call:
+    """One request that has passed every check up to its fields."""
+
+    node: Node
+    request: Request
+    path: Mapping[str, str]
+    role: str
+    namespace: str
+    body: Mapping[str, Any]
+
+    @cached_property
+    def gone(self) -> asyncio.Future[object]:
+        """Done when the client has hung up; only for handlers that wait."""
+        return asyncio.ensure_future(self.request.receive())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a handler says: status and body; the envelope adds the rest."""
+
+    body: Mapping[str, Any]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One method of one route. No roles means open to all. `operation` names a workflow operation's envelope."""
+
+    method: str
+    path: str
+    handle: Callable[[Call], Awaitable[Answer]]
+    roles: Sequence[str] = ()
+    operation: str | None = None
+    versioned: bool = True
+    lost: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def worker(self) -> bool:
+        """Whether it belongs to the worker plane."""
+        return self.path.startswith("/api/worker/")
+
+
+class Path:
+    """All methods of one path, as an ASGI application."""
+
+    def __init__(self, node: Node, endpoints: Sequence[Endpoint]) -> None:
+        self.node = node
+        self.by_method = {endpoint.method: endpoint for endpoint in endpoints}
+        if "GET" in self.by_method:
+            self.by_method["HEAD"] = self.by_method["GET"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        endpoint = self.by_method.get(request.method)
+        if endpoint is None:
+            response = refusal(self.node, request, self._not_allowed(request), None, {})
+            await _finish(self.node, request, response, send, time.perf_counter())
+            return
+        started = time.perf_counter()
+        try:
+            response = await _answer(self.node, endpoint, request)
+        except ClientDisconnect:
+            return
+        await _finish(self.node, request, response, send, started)
+
+    def _not_allowed(self, request: Request) -> Refused:
+        methods, route = ", ".join(sorted(self.by_method)), request.url.path.strip("/")
+        text = f"The {request.method} method is not supported for route {route}. Supported methods: {methods}."
+        return Refused(405, "method_not_allowed", text)
+
+
+def not_found(node: Node) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """The application for every path that has no route."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        text = f"The route {request.url.path.strip('/')} could not be found."
+        response = refusal(node, request, Refused(404, "not_found", text), None, {})
+        await _finish(node, request, response, send, time.perf_counter())
+
+    return answer
+
+
+async def _answer(node: Node, endpoint: Endpoint, request: Request) -> Response:
+    path: Mapping[str, str] = request.path_params
+    body: Mapping[str, Any] = {}
+    try:
+        raw = await _read(request, node.settings.max_payload_bytes)
+        body = _parse(request, raw)
+        call = await _admit(node, endpoint, request, raw, body)
+        answer = await endpoint.handle(call)
+    except Refused as refused:
+        return refusal(node, request, refused, endpoint.operation, path)
+    except BackendUnavailableError:
+        return refusal(node, request, _backend_lost(endpoint, path, body), endpoint.operation, path)
+    except ClientDisconnect:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line: a bug must not become a traceback on the wire
+        log("request_failed", "error", error=type(error).__name__, where=_where(error), path=request.url.path)
+        broken = Refused(500, "server_error", "The server failed to handle the request.")
+        return refusal(node, request, broken, endpoint.operation, path)
+    return _response(node, request, answer.status, answer.body, endpoint.operation, path, answer.headers)
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of our own code, without any value of it."""
+    at, frame = "", error.__traceback__
+    while frame:
+        code = frame.tb_frame.f_code
+        at = f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}" if "dw_refserver" in code.co_filename else at
+        frame = frame.tb_next
+    return at
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The body, bounded in size and time."""
+    too_large = Refused(
+        413, "payload_too_large", f"Request payload exceeds the maximum allowed size of {limit} bytes.", limit=limit
+    )
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise too_large
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                raw += chunk
+                if len(raw) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise Refused(408, "request_timeout", "The request body did not arrive in time.") from None
+    return bytes(raw)
+
+
+def _parse(request: Request, raw: bytes) -> Mapping[str, Any]:
+    if not raw:
+        return {}
+    if not _JSON.fullmatch(request.headers.get("content-type", "").split(";")[0].strip()):
+        accepted = ["application/json", "application/*+json"]
+        text = "Request bodies must use a JSON media type."
+        raise Refused(415, "unsupported_media_type", text, accepted_content_types=accepted)
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        text = "Request bodies must contain valid JSON."
+        raise Refused(400, "malformed_json", text, json_error="Syntax error") from None
+    return body if isinstance(body, dict) else {}
+
+
+async def _admit(node: Node, endpoint: Endpoint, request: Request, raw: bytes, body: Mapping[str, Any]) -> Call:
+    """Authentication, role, version, namespace: in this order, so that no one learns what is not for them."""
+    role, path = "", request.path_params
+    if endpoint.roles:
+        role = auth.check(node.settings.auth, request.headers, raw, endpoint.roles)
+    if endpoint.versioned and endpoint.worker:
+        protocol.check_worker_version(request.headers.get(WORKER_HEADER), node.settings.protocol_version)
+    elif endpoint.versioned:
+        protocol.check_control_version(request.headers.get(CONTROL_HEADER))
+    named = request.headers.get("x-namespace") or request.query_params.get("namespace")
+    namespace = (named or node.settings.default_namespace).lower()
+    if endpoint.versioned and not await node.knows_namespace(namespace):
+        raise protocol.namespace_missing(namespace)
+    return Call(node, request, path, role, namespace, body)
+
+
+def _backend_lost(endpoint: Endpoint, path: Mapping[str, str], body: Mapping[str, Any]) -> Refused:
+    """503 with all that a client needs to send the same request again."""
+    known = ("worker_id", "task_queue", "poll_request_id", "lease_owner", "workflow_task_attempt")
+    fields = {name: body[name] for name in known if name in body} | dict(path) | dict(endpoint.lost)
+    return Refused(
+        503, "backend_unavailable", "The durable backend is unavailable; whether the request took effect is unknown.",
+        outcome="unknown", retryable=True, retry_after_seconds=1, **fields,
+    )  # fmt: skip
+
+
+def refusal(
+    node: Node, request: Request, refused: Refused, operation: str | None, path: Mapping[str, str]
+) -> Response:
+    """An error in its plane's envelope."""
+    body = protocol.error_body(refused, worker=_is_worker(request))
+    headers = {"Retry-After": "1"} if refused.status == 503 else {}
+    return _response(node, request, refused.status, body, operation, path, headers)
+
+
+def _is_worker(request: Request) -> bool:
+    return request.url.path.startswith("/api/worker/")
+
+
+def _response(
+    node: Node, request: Request, status: int, body: Mapping[str, Any], operation: str | None,
+    path: Mapping[str, str], headers: Mapping[str, str],
+) -> Response:  # fmt: skip
+    own = {"cache-control": "no-cache, private", **headers}
+    if _is_worker(request):
+        own[WORKER_HEADER] = node.settings.protocol_version
+        body = protocol.worker_body(body, node.settings)
+    elif request.url.path not in ("/api/health", "/api/ready"):
+        own[CONTROL_HEADER] = CONTROL_VERSION
+        body = protocol.control_body(body, operation, path)
+    return Response(orjson.dumps(body), status, own, "application/json")
+
+
+async def _finish(node: Node, request: Request, response: Response, send: Send, started: float) -> None:
+    given = request.headers.get("x-request-id", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else new_ulid()
+    response.headers["x-request-id"] = request_id
+    await response(request.scope, request.receive, send)
+    took = round((time.perf_counter() - started) * 1000, 1)
+    if request.url.path not in ("/api/health", "/api/ready") or response.status_code >= 400:
+        log("request", request_id=request_id, method=request.method, path=request.url.path,
+            status=response.status_code, ms=took)  # fmt: skip

@@ -1,0 +1,43 @@
+"""What one API node holds while it runs: settings, database, waiters, signals. No request state."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from dw_refserver.settings import Settings
+from dw_refserver.signals import Signals
+from dw_refserver.store import namespaces
+from dw_refserver.store.database import Database
+from dw_refserver.wake import Hub
+
+_NAMESPACE_SECONDS = 5.0
+_MOST_NAMESPACES = 1000
+
+
+@dataclass
+class Node:
+    """The parts that handlers use."""
+
+    settings: Settings
+    db: Database
+    hub: Hub
+    signals: Signals
+    known: dict[str, float] = field(default_factory=dict)
+
+    async def knows_namespace(self, namespace: str) -> bool:
+        """Whether the namespace exists; a yes is believed for a few seconds."""
+        if self.known.get(namespace, 0) > time.monotonic():
+            return True
+        if not await namespaces.exists(self.db, namespace):
+            return False
+        if len(self.known) >= _MOST_NAMESPACES:
+            self.known.clear()
+        self.known[namespace] = time.monotonic() + _NAMESPACE_SECONDS
+        return True
+
+
+def build(settings: Settings) -> Node:
+    """Put a node together; nothing is contacted yet."""
+    db, hub = Database(settings.database, settings.server_id), Hub()
+    return Node(settings, db, hub, Signals(settings.redis, hub, db, settings.reprobe_interval))

@@ -1,0 +1,73 @@
+"""Runs an API node until it is told to stop; then it answers what it holds and is gone within about a second."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import FrameType
+
+import uvicorn
+
+from dw_refserver import node as nodes
+from dw_refserver.logs import log, name_node
+from dw_refserver.node import Node
+from dw_refserver.routes import application
+from dw_refserver.settings import Settings
+
+_DRAIN_SECONDS = 2
+_BACKLOG = 8192
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, node: Node) -> None:
+        super().__init__(config)
+        self.node = node
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Send held polls home as soon as the signal is there; uvicorn then finishes what runs."""
+        log("draining", signal=sig)
+        asyncio.get_event_loop().call_soon_threadsafe(self.node.hub.close)
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> int:
+    """Serve HTTP until SIGTERM or SIGINT. Returns the exit code."""
+    name_node(settings.server_id)
+    for warning in settings.warnings:
+        log("env_audit", "warning", message=warning)
+    try:
+        listening = _listen(settings)
+    except OSError as error:
+        log("cannot_listen", "error", host=settings.http_host, port=settings.http_port, error=error.strerror)
+        return 1
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(settings, listening))
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop]:
+    import uvloop
+
+    return uvloop.Loop
+
+
+def _listen(settings: Settings) -> socket.socket:
+    listening = socket.create_server((settings.http_host, settings.http_port), backlog=_BACKLOG)
+    listening.set_inheritable(False)
+    return listening
+
+
+async def _run(settings: Settings, listening: socket.socket) -> int:
+    node = nodes.build(settings)
+    config = uvicorn.Config(
+        application(node), http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS, timeout_keep_alive=75, server_header=False, backlog=_BACKLOG,
+    )  # fmt: skip
+    node.signals.start()
+    log("serving", host=settings.http_host, port=listening.getsockname()[1], version=settings.app_version)
+    try:
+        await _Server(config, node).serve(sockets=[listening])
+    finally:
+        await node.signals.stop()
+        await node.db.dispose()
+    log("stopped")
+    return 0

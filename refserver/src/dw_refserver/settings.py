@@ -1,0 +1,268 @@
+"""The environment contract, read once into one frozen `Settings`.
+
+Names and defaults are the published server's; `DW_SCHEDULER_INTERVAL_SECONDS` and `DW_SCHEDULER_BEAT_FILE` are ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+WORKER, OPERATOR, ADMIN = "worker", "operator", "admin"
+_DATABASES = {"mysql": 3306, "pgsql": 5432}
+
+PUBLISHED_BUT_UNUSED = frozenset({
+    "DW_MODE", "DW_SERVER_KEY", "DW_TASK_DISPATCH_MODE", "DW_SERVER_TOPOLOGY_SHAPE", "DW_SERVER_PROCESS_CLASS",
+    "DW_AUTH_PROVIDER", "DW_TRUST_FORWARDED_ATTRIBUTION_HEADERS", "DW_CALLER_TYPE_HEADER", "DW_CALLER_LABEL_HEADER",
+    "DW_AUTH_STATUS_HEADER", "DW_AUTH_METHOD_HEADER", "DW_WORKER_POLL_SIGNAL_CHECK_INTERVAL_MS",
+    "DW_WAKE_SIGNAL_TTL_SECONDS", "DW_POLLING_CACHE_PATH", "DW_MAX_TASKS_PER_POLL",
+    "DW_EXPIRED_WORKFLOW_TASK_RECOVERY_SCAN_LIMIT", "DW_EXPIRED_WORKFLOW_TASK_RECOVERY_TTL_SECONDS",
+    "DW_DUE_TIMER_RECOVERY_SCAN_LIMIT", "DW_ACTIVITY_TASK_TIMEOUT", "DW_QUERY_TASK_TIMEOUT",
+    "DW_QUERY_TASK_LEASE_TIMEOUT", "DW_QUERY_TASK_TTL_SECONDS", "DW_QUERY_TASK_MAX_PENDING_PER_QUEUE",
+    "DW_TASK_QUEUE_ADMISSION_OVERRIDES", "DW_MAX_SEARCH_ATTRIBUTES", "DW_MAX_SEARCH_ATTRIBUTE_KEY_LENGTH",
+    "DW_MAX_SEARCH_ATTRIBUTE_VALUE_BYTES", "DW_MAX_OPERATION_NAME_LENGTH", "DW_MAX_PENDING_ACTIVITIES",
+    "DW_MAX_PENDING_CHILDREN", "DW_MAX_HISTORY_EVENTS", "DW_COMPRESSION_ENABLED",
+    "DW_METRICS_WORKFLOW_TASK_FAILURE_TYPE_LIMIT",
+})  # fmt: skip
+"""Names of the published contract that this server accepts without acting on them."""
+
+_UNUSED_FAMILIES = ("DW_V2_", "DW_WORKFLOW_TASK_MAX_", "DW_ACTIVITY_TASK_MAX_")
+
+
+class SettingsError(Exception):
+    """A variable that the server can't run with; the message is one sentence that names it."""
+
+
+@dataclass(frozen=True)
+class Auth:
+    """Who may call: the driver, and a secret per role (`""` is the shared one)."""
+
+    driver: str
+    secrets: Mapping[str, str]
+    backward_compatible: bool
+
+    @property
+    def shared_opens_everything(self) -> bool:
+        """Whether the shared secret gives full access: no role has a secret of its own."""
+        return self.backward_compatible and not any(self.secrets[role] for role in (WORKER, OPERATOR, ADMIN))
+
+    @property
+    def usable(self) -> bool:
+        """Whether any caller can pass at all."""
+        shared = self.secrets[""] if self.backward_compatible else ""
+        return self.driver == "none" or any((shared, *(self.secrets[r] for r in (WORKER, OPERATOR, ADMIN))))
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the truth is kept. `kind` is mysql or pgsql."""
+
+    kind: str
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str
+
+    @property
+    def postgres(self) -> bool:
+        """Whether it speaks PostgreSQL (else MySQL)."""
+        return self.kind == "pgsql"
+
+
+@dataclass(frozen=True)
+class Redis:
+    """Where wake signals travel."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    number: int
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the server is told. Durations are seconds unless a name says otherwise."""
+
+    server_id: str
+    app_version: str
+    default_namespace: str
+    auth: Auth
+    database: Database
+    redis: Redis
+    http_host: str
+    http_port: int
+    poll_timeout: float
+    reprobe_interval: float
+    workflow_task_lease: float
+    heartbeat_interval: int
+    stale_after: int
+    retention_days: int
+    max_payload_bytes: int
+    max_memo_bytes: int
+    protocol_version: str
+    bootstrap_retries: int
+    bootstrap_delay: float
+    expose_provenance: bool
+    multi_node: bool
+    scheduler_interval: float
+    scheduler_beat_file: str
+    warnings: tuple[str, ...]
+
+
+class _Reader:
+    """Reads typed values out of an environment; remembers which names were asked for."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.asked: set[str] = set()
+
+    def text(self, name: str, default: str = "") -> str:
+        """Empty counts as unset, as it does for the published server."""
+        self.asked.add(name)
+        return self.environ.get(name, "") or default
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value not in allowed:
+            raise SettingsError(f"{name} must be {' or '.join(allowed)}, but is '{value}'.")
+        return value
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        value = self.text(name, f"{default:.15g}")
+        if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", value) or not least <= float(value) <= most:
+            raise SettingsError(f"{name} must be a number from {least:.15g} to {most:.15g}, but is '{value}'.")
+        return float(value)
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        value = self.number(name, default, least, most)
+        if value != int(value):
+            raise SettingsError(f"{name} must be a whole number, but is '{value:g}'.")
+        return int(value)
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self.text(name, "true" if default else "false").lower()
+        if value not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+            raise SettingsError(f"{name} must be true or false, but is '{value}'.")
+        return value in ("true", "1", "yes", "on")
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the whole contract; raise `SettingsError` for the first value that can't be used."""
+    read = _Reader(environ)
+    poll_timeout = read.number("DW_WORKER_POLL_TIMEOUT", 30, 0, 60)
+    heartbeat = read.whole("DW_WORKER_HEARTBEAT_INTERVAL_SECONDS", 10, 1, 3600)
+    multi_node = read.flag("DW_V2_MULTI_NODE", default=False)
+    strict = read.flag("DW_ENV_AUDIT_STRICT", default=False)
+    make = partial(
+        Settings,
+        server_id=read.text("DW_SERVER_ID", socket.gethostname()),
+        app_version=read.text("APP_VERSION", "2.0.0"),
+        default_namespace=_namespace(read),
+        auth=_auth(read),
+        database=_database(read, multi_node=multi_node),
+        redis=_redis(read, multi_node=multi_node),
+        http_host=read.text("DW_HTTP_HOST", "0.0.0.0"),  # noqa: S104 - a container's port is published by its engine
+        http_port=read.whole("DW_HTTP_PORT", 8080, 0, 65535),
+        poll_timeout=poll_timeout,
+        reprobe_interval=read.whole("DW_WORKER_POLL_INTERVAL_MS", 1000, 50, 60_000) / 1000,
+        workflow_task_lease=read.number("DW_WORKFLOW_TASK_TIMEOUT", 60, 1, 86_400),
+        heartbeat_interval=heartbeat,
+        stale_after=read.whole("DW_WORKER_STALE_AFTER_SECONDS", max(3 * heartbeat, 30), 1, 86_400),
+        retention_days=read.whole("DW_HISTORY_RETENTION_DAYS", 30, 1, 365),
+        max_payload_bytes=read.whole("DW_MAX_PAYLOAD_BYTES", 2_097_152, 1024, 2**28),
+        max_memo_bytes=read.whole("DW_MAX_MEMO_BYTES", 262_144, 1, 2**24),
+        protocol_version=_protocol_version(read),
+        bootstrap_retries=read.whole("DW_BOOTSTRAP_RETRIES", 30, 1, 10_000),
+        bootstrap_delay=read.number("DW_BOOTSTRAP_DELAY_SECONDS", 2, 0, 600),
+        expose_provenance=read.flag("DW_EXPOSE_PACKAGE_PROVENANCE", default=False),
+        multi_node=multi_node,
+        scheduler_interval=read.number("DW_SCHEDULER_INTERVAL_SECONDS", 10, 0.05, 3600),
+        scheduler_beat_file=read.text("DW_SCHEDULER_BEAT_FILE", "/tmp/scheduler.beat"),  # noqa: S108 - its container's
+    )
+    read.choice("DW_SERIALIZER", "avro", ("avro",))
+    return make(warnings=_audit(read, strict=strict))
+
+
+def _namespace(read: _Reader) -> str:
+    name = read.text("DW_DEFAULT_NAMESPACE", "default").lower()
+    if not re.fullmatch(r"[a-z0-9._-]{1,128}", name):
+        raise SettingsError(f"DW_DEFAULT_NAMESPACE may hold letters, digits, dot, dash and underscore, but is '{name}'.")
+    return name
+
+
+def _auth(read: _Reader) -> Auth:
+    driver = read.choice("DW_AUTH_DRIVER", "token", ("none", "token", "signature"))
+    tokens = {"": "DW_AUTH_TOKEN", WORKER: "DW_WORKER_TOKEN", OPERATOR: "DW_OPERATOR_TOKEN", ADMIN: "DW_ADMIN_TOKEN"}
+    keys = {role: name.replace("_AUTH_TOKEN", "_SIGNATURE_KEY").replace("_TOKEN", "_SIGNATURE_KEY")
+            for role, name in tokens.items()}  # fmt: skip
+    secrets = {role: read.text(name) for role, name in tokens.items()}
+    signing = {role: read.text(name) for role, name in keys.items()}
+    _principals(read)
+    compatible = read.flag("DW_AUTH_BACKWARD_COMPATIBLE", default=True)
+    return Auth(driver, signing if driver == "signature" else secrets, compatible)
+
+
+def _principals(read: _Reader) -> None:
+    """Named principals would widen access silently if they were ignored, so they are refused."""
+    try:
+        wanted = bool(json.loads(read.text("DW_PRINCIPAL_TOKENS", "{}")))
+    except ValueError:
+        wanted = True
+    if wanted or read.flag("DW_RUNTIME_CREDENTIALS_ENABLED", default=False):
+        raise SettingsError("DW_PRINCIPAL_TOKENS and DW_RUNTIME_CREDENTIALS_ENABLED are not supported by this server.")
+
+
+def _database(read: _Reader, *, multi_node: bool) -> Database:
+    kind = read.text("DB_CONNECTION", "mysql")
+    if kind == "sqlite" and multi_node:
+        raise SettingsError("DB_CONNECTION is sqlite while DW_V2_MULTI_NODE is on: nodes can't share a local file.")
+    kind = read.choice("DB_CONNECTION", "mysql", tuple(_DATABASES))
+    return Database(
+        kind=kind,
+        host=read.text("DB_HOST", "127.0.0.1"),
+        port=read.whole("DB_PORT", _DATABASES[kind], 1, 65535),
+        name=read.text("DB_DATABASE", "durable_workflow"),
+        user=read.text("DB_USERNAME", "workflow"),
+        password=read.text("DB_PASSWORD"),
+    )
+
+
+def _redis(read: _Reader, *, multi_node: bool) -> Redis:
+    for name in ("CACHE_STORE", "QUEUE_CONNECTION"):
+        store = read.text(name, "redis")
+        if store != "redis":
+            why = "nodes would not share it" if multi_node else "this server has no other store"
+            raise SettingsError(f"{name} must be redis, but is '{store}': {why}.")
+    return Redis(
+        host=read.text("REDIS_HOST", "127.0.0.1"),
+        port=read.whole("REDIS_PORT", 6379, 1, 65535),
+        user=read.text("REDIS_USERNAME"),
+        password=read.text("REDIS_PASSWORD"),
+        number=read.whole("REDIS_DB", 0, 0, 65535),
+        prefix=read.text("REDIS_PREFIX", "dw:"),
+    )
+
+
+def _protocol_version(read: _Reader) -> str:
+    version = read.text("DW_WORKER_PROTOCOL_VERSION", "1.20")
+    if not re.fullmatch(r"1\.\d{1,2}", version):
+        raise SettingsError(f"DW_WORKER_PROTOCOL_VERSION must look like 1.20, but is '{version}'.")
+    return version
+
+
+def _audit(read: _Reader, *, strict: bool) -> tuple[str, ...]:
+    """Name the DW_ variables that nobody knows; in strict mode the first of them stops the boot."""
+    known = read.asked | PUBLISHED_BUT_UNUSED
+    unknown = [n for n in sorted(read.environ) if n.startswith("DW_") and n not in known and n != "DW_ENV"]
+    unknown = [name for name in unknown if not name.startswith(_UNUSED_FAMILIES)]
+    if strict and unknown:
+        raise SettingsError(f"{unknown[0]} is not a variable of this server, and DW_ENV_AUDIT_STRICT is on.")
+    return tuple(f"{name} is not a variable of this server and has no effect." for name in unknown)

@@ -1,0 +1,172 @@
+"""Wake signals between nodes: one Redis channel that every node listens to, and the prober that makes up for losses.
+
+Publishing never delays a request and never fails one: signals are queued and sent in the background, and one that
+can't be sent is dropped, because the prober of the waiting node finds the task within its interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from dw_refserver.logs import log
+from dw_refserver.settings import Redis as Where
+from dw_refserver.store import tasks
+from dw_refserver.store.database import BackendUnavailableError, Database
+from dw_refserver.ulid import new_ulid
+from dw_refserver.wake import Hub, Queue
+
+_MOST_PENDING = 10_000
+_MOST_QUEUES_A_PROBE = 500
+_PROBE_SECONDS = 3.0
+
+
+def connect(where: Where, seconds: float) -> Redis:
+    """A client that gives up after `seconds` and leaves retrying to its caller."""
+    return Redis(
+        host=where.host, port=where.port, username=where.user or None, password=where.password or None,
+        db=where.number, socket_connect_timeout=seconds, socket_timeout=seconds, retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )  # fmt: skip
+
+
+class Signals:
+    """The background work of one node: publish, listen, probe."""
+
+    def __init__(self, where: Where, hub: Hub, db: Database, interval: float) -> None:
+        self.hub, self.db, self.interval = hub, db, interval
+        self.channel = f"{where.prefix}wake"
+        self.origin = new_ulid()
+        self.redis = connect(where, 1.0)
+        self.pending: deque[bytes] = deque(maxlen=_MOST_PENDING)
+        self.unsent = asyncio.Event()
+        self.probe_now = asyncio.Event()
+        self.offset = 0
+        self.troubles: set[str] = set()
+        self.loops: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin; the loops run until `stop`."""
+        loops: list[Coroutine[Any, Any, None]] = [self._publish(), self._listen(), self._probe()]
+        self.loops = [asyncio.create_task(loop) for loop in loops]
+
+    async def stop(self) -> None:
+        """Send what is queued if that is quick, then end the loops."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(0.3):
+                await self._flush()
+        for loop in self.loops:
+            loop.cancel()
+        await asyncio.gather(*self.loops, return_exceptions=True)
+        await self.redis.aclose()
+
+    def announce(self, queue: Queue, target_type: str | None) -> None:
+        """A task became ready: wake a waiter here, and one on every other node; the database decides who gets it."""
+        self.hub.wake(queue, target_type)
+        self.pending.append(orjson.dumps([self.origin, *queue, target_type]))
+        self.unsent.set()
+
+    def announce_later(self, queue: Queue, target_type: str | None, delay: float) -> None:
+        """Announce a task that becomes ready after `delay` seconds."""
+        if delay <= 0:
+            self.announce(queue, target_type)
+        else:
+            asyncio.get_running_loop().call_later(delay, self.announce, queue, target_type)
+
+    async def _publish(self) -> None:
+        while True:
+            await self.unsent.wait()
+            self.unsent.clear()
+            try:
+                await self._flush()
+                self._well("publish")
+            except (RedisError, OSError, TimeoutError) as error:
+                self.pending.clear()
+                self._trouble("publish", error)
+
+    async def _flush(self) -> None:
+        pipeline = self.redis.pipeline(transaction=False)
+        while self.pending:
+            pipeline.publish(self.channel, self.pending.popleft())
+        if len(pipeline):
+            await pipeline.execute()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._listen_until_lost()
+            except (RedisError, OSError, TimeoutError) as error:
+                self._trouble("listen", error)
+            await asyncio.sleep(0.5)  # between reconnects
+
+    async def _listen_until_lost(self) -> None:
+        async with self.redis.pubsub() as pubsub:
+            await pubsub.subscribe(self.channel)
+            self._well("listen")
+            self.probe_now.set()  # whatever was signalled while nobody listened
+            silent = 0
+            while silent < 2:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
+                silent = silent + 1 if message is None else 0
+                if message is None:
+                    await pubsub.ping()
+                elif message["type"] == "message":
+                    self._hear(message["data"])
+            raise TimeoutError("Redis does not answer")
+
+    def _hear(self, data: bytes) -> None:
+        origin, namespace, name, task_type, target_type = orjson.loads(data)
+        if origin != self.origin:
+            self.hub.wake(Queue(namespace, name, task_type), target_type)
+
+    async def _probe(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.interval):
+                    await self.probe_now.wait()
+            self.probe_now.clear()
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    await self._probe_once()
+                self._well("probe")
+            except (BackendUnavailableError, TimeoutError) as error:
+                self._trouble("probe", error)
+                self.hub.interrupt(BackendUnavailableError("probe"))
+
+    async def _probe_once(self) -> None:
+        queues = self._next_queues()
+        if not queues:
+            return
+        for row in await tasks.due(self.db, queues, self.interval):
+            queue = Queue(row.namespace, row.queue, row.task_type)
+            if row.due_in <= 0:
+                self.hub.wake(queue, row.target_type, row.ready)
+            else:
+                asyncio.get_running_loop().call_later(float(row.due_in), self.hub.wake, queue, row.target_type)
+
+    def _next_queues(self) -> list[Queue]:
+        """The waited-on queues, or the next lot of them where they are very many."""
+        queues = list(self.hub.waiting)
+        self.offset = self.offset % len(queues) if queues else 0
+        turn = (queues[self.offset :] + queues[: self.offset])[:_MOST_QUEUES_A_PROBE]
+        self.offset += len(turn)
+        return turn
+
+    def _trouble(self, what: str, error: Exception) -> None:
+        if what not in self.troubles:
+            self.troubles.add(what)
+            log(f"wake_{what}_failing", "warning", error=type(error).__name__)
+
+    def _well(self, what: str) -> None:
+        if what in self.troubles:
+            self.troubles.discard(what)
+            log(f"wake_{what}_recovered")

@@ -1,0 +1,263 @@
+"""Connections, the database's clock, and transactions that are tried again when the database asks for it.
+
+Two pools: `statement` for work that is one statement (its own transaction, one round trip), `transaction` for
+work that is several. Both run READ COMMITTED: under MySQL's default a plain SELECT would not see the row that a
+locking read in the same transaction has just found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import URL, BindParameter, Boolean, CursorResult, Executable, Float, Row, Select, UpdateBase, literal_column, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import iterate
+
+from dw_refserver.settings import Database as Where
+from dw_refserver.store.tables import Moment
+
+T = TypeVar("T")
+
+TRIES = 6
+"""How often a transaction is run in all before the database's refusal is passed on."""
+
+OPERATION_SECONDS = 10.0
+"""The longest that a request waits for the database; a host that hangs must not hang its callers."""
+
+_RETRY_SQLSTATES = {"40001", "40P01", "55P03"}
+_RETRY_ERRNOS = {1205, 1213, 3572}
+
+
+class BackendUnavailableError(Exception):
+    """The database can't be reached or doesn't answer; whether the last write took effect is not known."""
+
+
+class now(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function it is
+    """The database's clock when the statement began: the only clock that leases and due times are held against."""
+
+    type = Moment()
+    inherit_cache = True
+    name = "now"
+
+
+class later(FunctionElement[Any]):  # noqa: N801
+    """The database's clock plus a number of seconds, given as a bound parameter."""
+
+    type = Moment()
+    inherit_cache = True
+    name = "later"
+
+
+@compiles(now, "postgresql")
+def _now_postgres(element: now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "statement_timestamp()"
+
+
+@compiles(now, "mysql")
+def _now_mysql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "utc_timestamp(6)"
+
+
+@compiles(later, "postgresql")
+def _later_postgres(element: later, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)})"
+
+
+@compiles(later, "mysql")
+def _later_mysql(element: later, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"utc_timestamp(6) + interval ({compiler.process(element.clauses, **kw)}) * 1000000 microsecond"
+
+
+class seconds_until(FunctionElement[Any]):  # noqa: N801
+    """How far a moment lies ahead of the database's clock, in seconds; negative if it has passed."""
+
+    type = Float()
+    inherit_cache = True
+    name = "seconds_until"
+
+
+@compiles(seconds_until, "postgresql")
+def _seconds_until_postgres(element: seconds_until, compiler: SQLCompiler, **kw: Any) -> str:
+    moment = compiler.process(element.clauses, **kw)
+    return f"CAST(extract(epoch from {moment} - statement_timestamp()) AS double precision)"
+
+
+@compiles(seconds_until, "mysql")
+def _seconds_until_mysql(element: seconds_until, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"timestampdiff(microsecond, utc_timestamp(6), {compiler.process(element.clauses, **kw)}) / 1e6"
+
+
+class supports(FunctionElement[bool]):  # noqa: N801
+    """Whether a JSON list of type names, kept as text, is empty or holds a name."""
+
+    type = Boolean()
+    inherit_cache = True
+    name = "supports"
+
+
+@compiles(supports, "postgresql")
+def _supports_postgres(element: supports, compiler: SQLCompiler, **kw: Any) -> str:
+    names, name = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({names} = '[]' OR jsonb_exists(CAST({names} AS jsonb), {name}))"
+
+
+@compiles(supports, "mysql")
+def _supports_mysql(element: supports, compiler: SQLCompiler, **kw: Any) -> str:
+    names, name = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({names} = '[]' OR {name} MEMBER OF (CAST({names} AS json)))"
+
+
+class Database:
+    """The pools of one process."""
+
+    def __init__(self, where: Where, label: str, connections: int = 8) -> None:
+        self.postgres = where.postgres
+        self.statement = _engine(where, label, connections, "AUTOCOMMIT")
+        self.transaction = _engine(where, label, connections, "READ COMMITTED")
+
+    async def run(self, statement: Executable, values: Any = None) -> CursorResult[Any]:
+        """Run one statement as a transaction of its own."""
+
+        async def once() -> CursorResult[Any]:
+            async with self.statement.connect() as connection:
+                return await connection.execute(statement, values)
+
+        return await _guarded(once)
+
+    async def one(self, statement: Executable, values: Any = None) -> Row[Any] | None:
+        """Run one statement and give its only row, if it has one."""
+        return cast("Row[Any] | None", (await self.run(statement, values)).first())
+
+    async def all(self, statement: Executable, values: Any = None) -> Sequence[Row[Any]]:
+        """Run one statement and give its rows."""
+        return (await self.run(statement, values)).all()
+
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` in one transaction and return after its commit.
+
+        A deadlock, lock timeout or serialization failure runs the whole of it again, `TRIES` times in all, so
+        `work` must not touch anything but its connection.
+        """
+
+        async def once() -> T:
+            async with self.transaction.begin() as connection:
+                return await work(connection)
+
+        return await _guarded(once)
+
+    async def write(self, values: Mapping[str, Any], *statements: UpdateBase) -> None:
+        """Run writes that don't depend on one another's results as one transaction.
+
+        PostgreSQL takes them as one statement, a CTE each: one round trip. MySQL takes them in turn.
+        """
+        if self.postgres:
+            await self.run(_together(statements), values)
+            return
+
+        async def in_turn(connection: AsyncConnection) -> None:
+            await execute_each(connection, values, statements)
+
+        await self.transact(in_turn)
+
+    async def dispose(self) -> None:
+        """Close every connection."""
+        await self.statement.dispose()
+        await self.transaction.dispose()
+
+
+@asynccontextmanager
+async def opened(where: Where, label: str, connections: int = 2) -> AsyncIterator[Database]:
+    """A database for a command that ends."""
+    database = Database(where, label, connections)
+    try:
+        yield database
+    finally:
+        await database.dispose()
+
+
+async def execute_each(connection: AsyncConnection, values: Mapping[str, Any], statements: Iterable[UpdateBase]) -> None:
+    """Run statements in turn, each with the values it names."""
+    for statement in statements:
+        await connection.execute(statement, {name: values[name] for name in _names(statement)})
+
+
+@lru_cache
+def _together(statements: tuple[UpdateBase, ...]) -> Select[Any]:
+    parts = [statement.cte(f"part_{number}") for number, statement in enumerate(statements)]
+    return select(literal_column("1")).add_cte(*parts)
+
+
+@lru_cache
+def _names(statement: UpdateBase) -> frozenset[str]:
+    return frozenset(part.key for part in iterate(statement) if isinstance(part, BindParameter) and part.required)
+
+
+def url_of(where: Where) -> URL:
+    """The address with its driver; it holds the password, so it is never printed."""
+    driver = "postgresql+asyncpg" if where.postgres else "mysql+asyncmy"
+    return URL.create(driver, where.user, where.password or None, where.host, where.port, where.name)
+
+
+def _engine(where: Where, label: str, connections: int, isolation: str) -> AsyncEngine:
+    return create_async_engine(
+        url_of(where),
+        isolation_level=isolation,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=OPERATION_SECONDS / 2,
+        pool_reset_on_return=None,  # every use commits or rolls back by itself; a third round trip is saved
+        skip_autocommit_rollback=True,
+        connect_args=_connect_arguments(where, label),
+    )
+
+
+def _connect_arguments(where: Where, label: str) -> dict[str, Any]:
+    if where.postgres:
+        settings = {"application_name": f"dw-refserver {label}"[:63], "jit": "off"}
+        return {"timeout": 3, "server_settings": settings}
+    return {"connect_timeout": 3, "charset": "utf8mb4"}
+
+
+async def _guarded(once: Callable[[], Awaitable[T]]) -> T:
+    try:
+        async with asyncio.timeout(OPERATION_SECONDS):
+            return await _retried(once)
+    except (OSError, TimeoutError, PoolTimeoutError) as error:
+        raise BackendUnavailableError(type(error).__name__) from error
+
+
+async def _retried(once: Callable[[], Awaitable[T]]) -> T:
+    for attempt in range(1, TRIES + 1):
+        try:
+            return await once()
+        except DBAPIError as error:
+            if _is_gone(error):
+                raise BackendUnavailableError(type(error.orig).__name__) from error
+            if attempt == TRIES or not _asks_for_retry(error):
+                raise
+        await asyncio.sleep(0.005 * 2**attempt)  # let the other transaction finish first
+    raise AssertionError("unreachable")
+
+
+def _asks_for_retry(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) in _RETRY_SQLSTATES or _errno(error) in _RETRY_ERRNOS
+
+
+def _is_gone(error: DBAPIError) -> bool:
+    """Whether the connection, not the statement, is what failed."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state[:2] in ("08", "57", "53") or _errno(error) in (1040, 2003, 2006, 2013)
+
+
+def _errno(error: DBAPIError) -> int | None:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None

@@ -1,0 +1,73 @@
+"""What the scheduler's passes look for, and the deletion of a closed run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Float, Row, bindparam, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dw_refserver.store.database import Database, later, now
+from dw_refserver.store.tables import activities, events, instances, runs, schedules, tasks
+
+_DUE_SCHEDULES = (
+    select(schedules.c.id, schedules.c.namespace, schedules.c.schedule_id)
+    .where(schedules.c.status == "active", schedules.c.next_fire_at <= now())
+    .order_by(schedules.c.next_fire_at)
+    .limit(bindparam("limit"))
+)
+_EXPIRED_ACTIVITIES = (
+    select(activities.c.id, activities.c.activity_type)
+    .where(activities.c.status.in_(("pending", "running")), activities.c.next_deadline_at <= now())
+    .order_by(activities.c.next_deadline_at)
+    .limit(bindparam("limit"))
+)
+_PAST_RETENTION = (
+    (runs.c.namespace == bindparam("ns"))
+    & (runs.c.closed_at < later(bindparam("ago", type_=Float)))
+    & runs.c.archived_at.is_(None)
+)
+_PRUNABLE = select(runs.c.id).where(_PAST_RETENTION).order_by(runs.c.closed_at).limit(bindparam("limit"))
+_CHOSEN = select(runs.c.id, runs.c.workflow_instance_id).where(_PAST_RETENTION, runs.c.id == bindparam("run"))
+
+
+async def due_schedules(db: Database, limit: int) -> Sequence[Row[Any]]:
+    """Active schedules whose time has come, the longest due first."""
+    return await db.all(_DUE_SCHEDULES, {"limit": limit})
+
+
+async def expired_activities(db: Database, limit: int) -> Sequence[Row[Any]]:
+    """Open activity executions past one of their deadlines, the longest overdue first."""
+    return await db.all(_EXPIRED_ACTIVITIES, {"limit": limit})
+
+
+async def prunable_runs(db: Database, namespace: str, retention_days: int, limit: int) -> list[str]:
+    """Closed runs of the namespace past its retention, oldest first."""
+    values = {"ns": namespace, "ago": -86_400.0 * retention_days, "limit": limit}
+    return [row.id for row in await db.all(_PRUNABLE, values)]
+
+
+async def prune_run(db: Database, namespace: str, retention_days: int, run_id: str) -> bool:
+    """Delete a run with all that belongs to it, in one transaction.
+
+    False if it is no longer there or no longer past retention; the row lock keeps two passes from both counting it.
+    """
+    values = {"ns": namespace, "ago": -86_400.0 * retention_days, "run": run_id}
+
+    async def work(connection: AsyncConnection) -> bool:
+        chosen = (await connection.execute(_CHOSEN.with_for_update(skip_locked=True), values)).first()
+        if chosen is None:
+            return False
+        await _delete_run(connection, run_id, chosen.workflow_instance_id)
+        return True
+
+    return await db.transact(work)
+
+
+async def _delete_run(connection: AsyncConnection, run_id: str, workflow_id: str) -> None:
+    for table in (events, tasks, activities):
+        await connection.execute(delete(table).where(table.c.workflow_run_id == run_id))
+    await connection.execute(delete(runs).where(runs.c.id == run_id))
+    others = select(runs.c.id).where(runs.c.workflow_instance_id == workflow_id).exists()
+    await connection.execute(delete(instances).where(instances.c.id == workflow_id, ~others))

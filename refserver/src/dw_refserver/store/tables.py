@@ -1,0 +1,224 @@
+"""The tables as queries see them; `migrations` creates them, and a test keeps the two alike.
+
+Names and columns follow the published server's, so that an operator recognises them. Payload columns are text:
+codec and blob are kept and given back verbatim, and no database looks into them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.mysql import DATETIME, LONGTEXT
+from sqlalchemy.types import TIMESTAMP
+
+metadata = MetaData()
+
+LongText = Text().with_variant(LONGTEXT(), "mysql")
+
+
+class Moment(TypeDecorator[datetime]):
+    """An instant with microseconds: timestamptz, or datetime(6) that holds UTC."""
+
+    impl = TIMESTAMP(timezone=True).with_variant(DATETIME(fsp=6), "mysql")
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """MySQL gives back naive values; what was stored is UTC."""
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON that only this server reads."""
+
+    impl = LongText
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Encode; None stays SQL NULL."""
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Decode what was stored."""
+        return None if value is None else orjson.loads(value)
+
+
+def _table(name: str, *parts: Column[Any] | Index | UniqueConstraint) -> Table:
+    return Table(name, metadata, *parts, mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate="utf8mb4_0900_bin")
+
+
+def _id(name: str = "id", *, primary: bool = False, nullable: bool = False) -> Column[str]:
+    return Column(name, String(26), primary_key=primary, nullable=nullable)
+
+
+def _moments(*names: str) -> list[Column[datetime]]:
+    return [Column(name, Moment) for name in names]
+
+
+namespaces = _table(
+    "workflow_namespaces",
+    Column("name", String(128), primary_key=True),
+    Column("description", String(1000)),
+    Column("retention_days", Integer, nullable=False),
+    Column("status", String(32), nullable=False),
+    *_moments("created_at", "updated_at"),
+)
+
+workers = _table(
+    "workflow_worker_registrations",
+    Column("namespace", String(128), primary_key=True),
+    Column("worker_id", String(255), primary_key=True),
+    Column("task_queue", String(255), nullable=False),
+    Column("runtime", String(32), nullable=False),
+    Column("sdk_version", String(255)),
+    Column("build_id", String(255)),
+    Column("supported_workflow_types", JsonText, nullable=False),
+    Column("supported_activity_types", JsonText, nullable=False),
+    Column("workflow_definition_fingerprints", JsonText, nullable=False),
+    Column("capabilities", JsonText, nullable=False),
+    Column("capability_manifest", JsonText, nullable=False),
+    Column("max_concurrent_workflow_tasks", Integer, nullable=False),
+    Column("max_concurrent_activity_tasks", Integer, nullable=False),
+    Column("status", String(32), nullable=False),
+    *_moments("last_heartbeat_at", "created_at", "updated_at"),
+    Index("workflow_worker_registrations_queue", "namespace", "task_queue"),
+)
+
+instances = _table(
+    "workflow_instances",
+    Column("id", String(128), primary_key=True),
+    Column("namespace", String(128), nullable=False),
+    Column("workflow_type", String(255), nullable=False),
+    Column("business_key", String(191)),
+    _id("current_run_id"),
+    Column("run_count", Integer, nullable=False),
+    Column("execution_timeout_seconds", Integer),
+    *_moments("created_at"),
+)
+
+runs = _table(
+    "workflow_runs",
+    _id(primary=True),
+    Column("workflow_instance_id", String(128), nullable=False),
+    Column("run_number", Integer, nullable=False),
+    Column("namespace", String(128), nullable=False),
+    Column("workflow_type", String(255), nullable=False),
+    Column("business_key", String(191)),
+    Column("memo", JsonText),
+    Column("search_attributes", JsonText),
+    Column("status", String(32), nullable=False),
+    Column("closed_reason", String(32)),
+    Column("compatibility", String(255)),
+    Column("payload_codec", String(32), nullable=False),
+    Column("arguments", LongText),
+    Column("output", JsonText),
+    Column("queue", String(255), nullable=False),
+    Column("last_history_sequence", Integer, nullable=False),
+    Column("run_timeout_seconds", Integer),
+    *_moments("execution_deadline_at", "run_deadline_at"),
+    *_moments("started_at", "closed_at", "archived_at", "last_progress_at"),
+    UniqueConstraint("workflow_instance_id", "run_number", name="workflow_runs_instance_number"),
+    Index("workflow_runs_closed", "namespace", "closed_at"),
+)
+
+tasks = _table(
+    "workflow_tasks",
+    _id(primary=True),
+    _id("workflow_run_id"),
+    Column("namespace", String(128), nullable=False),
+    Column("queue", String(255), nullable=False),
+    Column("task_type", String(16), nullable=False),
+    Column("target_type", String(255), nullable=False),  # the workflow type a worker must know to run it
+    Column("status", String(16), nullable=False),
+    Column("compatibility", String(255)),
+    Column("payload", JsonText),
+    Column("available_at", Moment),
+    Column("lease_owner", String(255)),
+    Column("poll_request_id", String(255)),
+    Column("attempt_count", Integer, nullable=False),
+    Column("last_error", LongText),
+    *_moments("leased_at", "lease_expires_at", "created_at", "closed_at"),
+    UniqueConstraint("namespace", "lease_owner", "poll_request_id", name="workflow_tasks_poll_request"),
+    Index("workflow_tasks_claim", "namespace", "queue", "task_type", "available_at"),
+    Index("workflow_tasks_run", "workflow_run_id", "status"),
+)
+"""One row per task.
+
+`available_at` says when the task may next be claimed: its due time while it is ready, the end of its lease while it
+is leased, empty once it is closed. So one index range in claim order finds ready tasks and expired leases alike, and
+MySQL locks no row but the one it returns. `lease_owner` with `poll_request_id` names the poll that holds the task,
+so that a repeated poll finds it.
+"""
+
+events = _table(
+    "workflow_history_events",
+    Column("workflow_run_id", String(26), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    _id(),
+    Column("event_type", String(64), nullable=False),
+    Column("payload", LongText, nullable=False),
+    _id("workflow_task_id", nullable=True),
+    _id("workflow_command_id", nullable=True),
+    Column("recorded_at", Moment, nullable=False),
+)
+
+schedules = _table(
+    "workflow_schedules",
+    _id(primary=True),
+    Column("namespace", String(128), nullable=False),
+    Column("schedule_id", String(128), nullable=False),
+    Column("spec", JsonText, nullable=False),
+    Column("action", JsonText, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("overlap_policy", String(32), nullable=False),
+    Column("note", String(1000)),
+    Column("memo", JsonText),
+    Column("search_attributes", JsonText),
+    Column("jitter_seconds", Integer, nullable=False),
+    Column("max_runs", BigInteger),
+    Column("remaining_actions", BigInteger),
+    Column("fires_count", BigInteger, nullable=False),
+    Column("failures_count", BigInteger, nullable=False),
+    Column("latest_workflow_instance_id", String(128)),
+    *_moments("next_fire_at", "last_fired_at", "paused_at", "deleted_at", "created_at", "updated_at"),
+    UniqueConstraint("namespace", "schedule_id", name="workflow_schedules_namespace_schedule_id"),
+    Index("workflow_schedules_due", "status", "next_fire_at"),
+)
+
+activities = _table(
+    "activity_executions",
+    _id(primary=True),
+    _id("workflow_run_id"),
+    Column("sequence", Integer, nullable=False),
+    Column("activity_type", String(255), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("payload_codec", String(32), nullable=False),
+    Column("arguments", LongText),
+    Column("result", JsonText),
+    Column("failure", JsonText),
+    Column("queue", String(255), nullable=False),
+    Column("attempt_count", Integer, nullable=False),
+    _id("current_attempt_id", nullable=True),
+    Column("retry_policy", JsonText),
+    Column("parallel_group_path", JsonText),
+    *_moments("schedule_to_start_deadline_at", "start_to_close_deadline_at"),
+    *_moments("schedule_to_close_deadline_at", "heartbeat_deadline_at", "next_deadline_at"),
+    *_moments("started_at", "closed_at", "last_heartbeat_at", "created_at"),
+    UniqueConstraint("workflow_run_id", "sequence", name="activity_executions_run_sequence"),
+    Index("activity_executions_due", "status", "next_deadline_at"),
+)
+"""`next_deadline_at` is the earliest of the four deadlines, so that one index finds what has expired."""

@@ -1,0 +1,275 @@
+"""Workflow tasks: claim, look, renew, settle. The task's row is the lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Float,
+    Integer,
+    Row,
+    Select,
+    String,
+    Update,
+    UpdateBase,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dw_refserver.engine import Decision, Task
+from dw_refserver.store.database import Database, execute_each, later, now, seconds_until, supports
+from dw_refserver.store.history import append_events, create_tasks
+from dw_refserver.store.rows import to_json
+from dw_refserver.store.tables import JsonText, runs, tasks, workers
+
+T, R, W = tasks.c, runs.c, workers.c
+
+_LEASE = later(bindparam("lease", type_=Float))
+_HELD = {
+    "status": "leased",
+    "lease_owner": bindparam("worker"),
+    "poll_request_id": bindparam("poll"),
+    "leased_at": now(),
+    "lease_expires_at": _LEASE,
+    "available_at": _LEASE,
+}
+_RUN_COLUMNS = (
+    R.workflow_instance_id, R.workflow_type, R.payload_codec, R.arguments, R.status.label("run_status"),
+    R.last_history_sequence,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Poll:
+    """A worker that asks for a task. `lease` is in seconds."""
+
+    namespace: str
+    queue: str
+    worker_id: str
+    poll_request_id: str | None
+    lease: float
+    task_type: str = "workflow"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The claim's parameters."""
+        return {"ns": self.namespace, "q": self.queue, "worker": self.worker_id, "poll": self.poll_request_id,
+                "lease": self.lease, "kind": self.task_type}  # fmt: skip
+
+
+def _held_by_this_poll() -> Select[Any]:
+    """The task that this very poll was given before, if its answer got lost. Its attempt rises only if it lapsed."""
+    return (
+        select(T.id, case((T.lease_expires_at <= now(), 1), else_=0).label("bump"))
+        .where(T.namespace == bindparam("ns"), T.lease_owner == bindparam("worker"))
+        .where(T.poll_request_id == bindparam("poll", type_=String), T.status == "leased")
+        .where(T.queue == bindparam("q"), T.task_type == bindparam("kind"))
+        .with_for_update()
+    )
+
+
+def _next_in_line() -> Select[Any]:
+    """The longest-due task that this registered worker can run and nobody else is claiming right now."""
+    mine = (W.namespace == T.namespace) & (W.worker_id == bindparam("worker")) & (W.task_queue == T.queue)
+    return (
+        select(T.id, literal(1, Integer).label("bump"))
+        .join_from(tasks, workers, mine)
+        .where(T.namespace == bindparam("ns"), T.queue == bindparam("q"), T.task_type == bindparam("kind"))
+        .where(T.available_at <= now())
+        .where(supports(W.supported_workflow_types, T.target_type))
+        .where(T.compatibility.is_(None) | (T.compatibility == W.build_id))
+        .order_by(T.available_at, T.id)
+        .limit(1)
+        .with_for_update(of=tasks, skip_locked=True)
+    )
+
+
+@lru_cache
+def _claim_in_one() -> Select[Any]:
+    held = _held_by_this_poll().cte("held")
+    free = _next_in_line().where(~exists(select(held.c.id))).cte("free")
+    chosen = union_all(select(held), select(free)).cte("chosen")
+    claimed = (
+        update(tasks)
+        .where(T.id == chosen.c.id)
+        .values(**_HELD, attempt_count=T.attempt_count + chosen.c.bump)
+        .returning(tasks)
+        .cte("claimed")
+    )
+    return select(claimed, *_RUN_COLUMNS).join(runs, R.id == claimed.c.workflow_run_id)
+
+
+_HELD_BY_THIS_POLL, _NEXT_IN_LINE = _held_by_this_poll(), _next_in_line()
+_TAKE = update(tasks).where(T.id == bindparam("chosen")).values(**_HELD, attempt_count=T.attempt_count + bindparam("bump"))
+_TAKEN = select(tasks, *_RUN_COLUMNS).join_from(tasks, runs, R.id == T.workflow_run_id).where(T.id == bindparam("chosen"))
+
+
+async def claim(db: Database, poll: Poll) -> Row[Any] | None:
+    """Lease the next task to a worker and give it with its run's columns; None if there is none for it."""
+    for _ in range(3):
+        try:
+            if db.postgres:
+                return await db.one(_claim_in_one(), poll.values)
+            return await db.transact(lambda connection: _claim_in_turn(connection, poll))
+        except IntegrityError:  # the same poll, repeated on another node, was quicker: what it took is ours too
+            continue
+    return None
+
+
+async def _claim_in_turn(connection: AsyncConnection, poll: Poll) -> Row[Any] | None:
+    chosen = None
+    if poll.poll_request_id:
+        chosen = (await connection.execute(_HELD_BY_THIS_POLL, poll.values)).first()
+    chosen = chosen or (await connection.execute(_NEXT_IN_LINE, poll.values)).first()
+    if chosen is None:
+        return None
+    await connection.execute(_TAKE, {**poll.values, "chosen": chosen.id, "bump": chosen.bump})
+    return (await connection.execute(_TAKEN, {"chosen": chosen.id})).first()
+
+
+_LOOK = (
+    select(
+        now().label("now"), T.id, T.status, T.lease_owner, T.lease_expires_at, T.attempt_count, T.queue,
+        T.namespace, T.compatibility, R.id.label("run_id"), R.status.label("run_status"), R.closed_reason.label("run_closed_reason"),
+        R.closed_at.label("run_closed_at"), R.workflow_type, R.payload_codec, R.last_history_sequence,
+    )
+    .join_from(tasks, runs, R.id == T.workflow_run_id)
+    .where(T.id == bindparam("task"), T.namespace == bindparam("ns"), T.task_type == "workflow")
+)  # fmt: skip
+_LOOK_LOCKED = _LOOK.with_for_update()
+
+
+def _task(row: Row[Any] | None) -> Task | None:
+    return None if row is None else Task(**row._asdict())
+
+
+async def look(db: Database, namespace: str, task_id: str) -> Task | None:
+    """The task with its run, or None if the namespace has no such task."""
+    return _task(await db.one(_LOOK, {"task": task_id, "ns": namespace}))
+
+
+_RENEW = (
+    update(tasks)
+    .where(T.id == bindparam("task"), T.status == "leased", T.lease_owner == bindparam("owner"))
+    .where(T.attempt_count == bindparam("attempt"), T.lease_expires_at > now())
+    .values(lease_expires_at=_LEASE, available_at=_LEASE)
+)
+
+
+async def renew(db: Database, task: Task, lease: float) -> bool:
+    """Extend a lease that is still held; false if it has been lost meanwhile."""
+    values = {"task": task.id, "owner": task.lease_owner, "attempt": task.attempt_count, "lease": lease}
+    return (await db.run(_RENEW, values)).rowcount > 0
+
+
+class LostRaceError(Exception):
+    """A task kept changing under a settlement; the worker may send it again."""
+
+
+async def settle(db: Database, namespace: str, task_id: str, decide: Callable[[Task | None], Decision]) -> Decision:
+    """Close a task: read it, let `decide` judge it, write what it decided. All of it or nothing is committed.
+
+    `decide` refuses by raising and may be asked more than once. On PostgreSQL the read takes no lock, and the write,
+    one statement, holds only if nothing has changed since; on MySQL the read locks both rows.
+    """
+    if not db.postgres:
+        return await db.transact(lambda connection: _settle_locked(connection, namespace, task_id, decide))
+    for _ in range(5):
+        task = await look(db, namespace, task_id)
+        decision = decide(task)
+        if task is not None and await db.one(_settle_in_one(), _settlement(task, decision)) is not None:
+            return decision
+    raise LostRaceError(task_id)
+
+
+async def _settle_locked(
+    connection: AsyncConnection, namespace: str, task_id: str, decide: Callable[[Task | None], Decision]
+) -> Decision:
+    task = _task((await connection.execute(_LOOK_LOCKED, {"task": task_id, "ns": namespace})).first())
+    decision = decide(task)
+    if task is not None:
+        writes: list[UpdateBase] = [_close_both()]
+        writes += [append_events(postgres=False)] if decision.events else []
+        writes += [create_tasks(postgres=False)] if decision.new_tasks else []
+        await execute_each(connection, _settlement(task, decision), writes)
+    return decision
+
+
+def _settlement(task: Task, decision: Decision) -> dict[str, Any]:
+    return {
+        "task": task.id, "owner": task.lease_owner, "attempt": task.attempt_count, "run": task.run_id,
+        "ns": task.namespace,
+        "seen_status": task.run_status, "seen": task.last_history_sequence,
+        "task_status": decision.task_status, "task_error": decision.task_error,
+        "run_status": decision.run_status, "closed_reason": decision.closed_reason, "output": decision.output,
+        "closes": decision.closed_reason is not None, "appended": len(decision.events),
+        "events": to_json(decision.events), "tasks": to_json(decision.new_tasks),
+    }  # fmt: skip
+
+
+_CLOSED_TASK = {
+    T.status: bindparam("task_status"),
+    T.last_error: bindparam("task_error"),
+    T.closed_at: now(),
+    T.available_at: null(),
+    T.poll_request_id: null(),
+}
+_CLOSED_RUN = {
+    R.status: bindparam("run_status"),
+    R.closed_reason: bindparam("closed_reason"),
+    R.output: bindparam("output", type_=JsonText),
+    R.closed_at: case((bindparam("closes", type_=Boolean), now())),
+    R.last_progress_at: now(),
+    R.last_history_sequence: R.last_history_sequence + bindparam("appended", type_=Integer),
+}
+
+
+@lru_cache
+def _close_both() -> Update:
+    return update(tasks).where(T.id == bindparam("task"), R.id == T.workflow_run_id).values({**_CLOSED_TASK, **_CLOSED_RUN})
+
+
+@lru_cache
+def _settle_in_one() -> Select[Any]:
+    unchanged = (
+        select(T.id, R.id.label("run_id"), R.namespace)
+        .join_from(tasks, runs, R.id == T.workflow_run_id)
+        .where(T.id == bindparam("task"), T.status == "leased", T.lease_owner == bindparam("owner"))
+        .where(T.attempt_count == bindparam("attempt"), T.lease_expires_at > now())
+        .where(R.last_history_sequence == bindparam("seen"), R.status == bindparam("seen_status"))
+        .with_for_update()
+        .cte("unchanged")
+    )
+    close_task = update(tasks).where(T.id == unchanged.c.id).values(_CLOSED_TASK)
+    close_run = update(runs).where(R.id == unchanged.c.run_id).values(_CLOSED_RUN)
+    parts = [close_task, close_run, append_events(postgres=True, given=unchanged), create_tasks(postgres=True, given=unchanged)]
+    return select(unchanged.c.id).add_cte(*(part.cte(f"part_{number}") for number, part in enumerate(parts)))
+
+
+_DUE = (
+    select(T.namespace, T.queue, T.task_type, T.target_type, func.count().label("ready"),
+           seconds_until(func.min(T.available_at)).label("due_in"))
+    .where(tuple_(T.namespace, T.queue, T.task_type).in_(bindparam("queues", expanding=True)))
+    .where(T.available_at <= later(bindparam("within", type_=Float)))
+    .group_by(T.namespace, T.queue, T.task_type, T.target_type)
+    .limit(1000)
+)  # fmt: skip
+
+
+async def due(db: Database, queues: Sequence[tuple[str, str, str]], within: float) -> Sequence[Row[Any]]:
+    """What is claimable on these (namespace, queue, task type) now or within so many seconds, per target type."""
+    return await db.all(_DUE, {"queues": list(queues), "within": within})

@@ -1,0 +1,53 @@
+"""Worker registrations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row, bindparam, func, select, update
+from sqlalchemy.dialects.mysql import insert as mysql_insert
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+from dw_refserver.store.database import Database, later, now
+from dw_refserver.store.tables import workers
+
+_KEY = (workers.c.namespace == bindparam("ns")) & (workers.c.worker_id == bindparam("worker"))
+FIND = select(workers).where(_KEY)
+BEAT = update(workers).where(_KEY).values(last_heartbeat_at=now(), updated_at=now())
+ACTIVE = (
+    select(func.count().label("workers"), func.count(workers.c.task_queue.distinct()).label("queues"))
+    .where(workers.c.namespace == bindparam("ns"))
+    .where(workers.c.last_heartbeat_at > later(bindparam("ago")))
+)
+
+
+async def find(db: Database, namespace: str, worker_id: str) -> Row[Any] | None:
+    """The registration, or None."""
+    return await db.one(FIND, {"ns": namespace, "worker": worker_id})
+
+
+async def register(db: Database, row: Mapping[str, Any]) -> None:
+    """Insert the registration or overwrite the one with the same worker id; its clock starts again."""
+    kept = {name: value for name, value in row.items() if name not in ("namespace", "worker_id")}
+    fresh = {"last_heartbeat_at": now(), "updated_at": now()}
+    created = {**row, **fresh, "created_at": now()}
+    if db.postgres:
+        key = ["namespace", "worker_id"]
+        insert = postgres_insert(workers).values(created)
+        await db.run(insert.on_conflict_do_update(index_elements=key, set_={**kept, **fresh}))
+    else:
+        await db.run(mysql_insert(workers).values(created).on_duplicate_key_update({**kept, **fresh}))
+
+
+async def beat(db: Database, namespace: str, worker_id: str) -> bool:
+    """Note that the worker is alive; false if it isn't registered."""
+    return (await db.run(BEAT, {"ns": namespace, "worker": worker_id})).rowcount > 0
+
+
+async def active(db: Database, namespace: str, stale_after: float) -> tuple[int, int]:
+    """How many workers have been heard of within `stale_after` seconds, and on how many queues."""
+    row = await db.one(ACTIVE, {"ns": namespace, "ago": -float(stale_after)})
+    return (row.workers, row.queues) if row else (0, 0)
+
+

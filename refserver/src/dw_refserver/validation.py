@@ -1,0 +1,106 @@
+"""Reads typed fields out of a request body and collects what is wrong with them, all fields before any answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dw_refserver.protocol import invalid
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Fields:
+    """The fields of one body. Each reader gives the value or None; `done` refuses if any was wrong."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self.body = body
+        self.errors: dict[str, str] = {}
+
+    def text(self, name: str, *, required: bool = False, most: int = 255, pattern: str | None = None) -> str | None:
+        """A string of at most `most` characters, without control characters, that matches `pattern`."""
+        value = self._value(name, required=required)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            return self._wrong(name, "must be a string")
+        if len(value) > most:
+            return self._wrong(name, f"must not be greater than {most} characters")
+        if _CONTROL.search(value) or (pattern and not re.fullmatch(pattern, value)):
+            return self._wrong(name, "format is invalid")
+        return value
+
+    def needed(self, name: str, *, most: int = 255) -> str:
+        """A string that must be there; empty only if it was wrong."""
+        return self.text(name, required=True, most=most) or ""
+
+    def choice(self, name: str, allowed: Sequence[str], *, required: bool = False) -> str | None:
+        """One of the allowed words."""
+        value = self._value(name, required=required)
+        if value is not None and value not in allowed:
+            self.errors[name] = f"The selected {_spoken(name)} is invalid."
+            return None
+        return value
+
+    def whole(self, name: str, least: int, most: int, *, required: bool = False) -> int | None:
+        """An integer from `least` to `most`."""
+        value = self._value(name, required=required)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool):
+            return self._wrong(name, "must be an integer")
+        if not least <= value <= most:
+            bound = f"must be at least {least}" if value < least else f"must not be greater than {most}"
+            return self._wrong(name, bound)
+        return value
+
+    def texts(self, name: str, *, most: int = 1000) -> list[str]:
+        """A list of strings; absent counts as empty."""
+        value = self.body.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or len(value) > most:
+            return self._wrong(name, f"must be an array of at most {most} items") or []
+        for position, item in enumerate(value):
+            if not isinstance(item, str) or not 0 < len(item) <= 255 or _CONTROL.search(item):
+                self._wrong(f"{name}.{position}", "must be a string")
+        return value
+
+    def mapping(self, name: str, *, required: bool = False) -> dict[str, Any]:
+        """An object; absent or an empty list (as PHP writes an empty object) counts as empty."""
+        value = self._value(name, required=required)
+        if value is None or value == []:
+            return {}
+        if not isinstance(value, dict):
+            return self._wrong(name, "must be an array") or {}
+        return value
+
+    def fail(self, name: str, text: str) -> None:
+        """Note a finding of the caller's own."""
+        self.errors.setdefault(name, text)
+
+    def check(self, name: str, test: Callable[[Any], str | None]) -> None:
+        """Note what `test` says about a field that is there."""
+        text = test(self.body[name]) if self.body.get(name) is not None else None
+        if text:
+            self.fail(name, text)
+
+    def done(self) -> None:
+        """Refuse with 422 if anything was wrong."""
+        if self.errors:
+            raise invalid(self.errors)
+
+    def _value(self, name: str, *, required: bool) -> Any:
+        value = self.body.get(name)
+        if required and value in (None, "", [], {}):
+            self.errors[name] = f"The {_spoken(name)} field is required."
+            return None
+        return None if value == "" else value
+
+    def _wrong(self, name: str, finding: str) -> None:
+        self.errors[name] = f"The {_spoken(name)} field {finding}."
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")

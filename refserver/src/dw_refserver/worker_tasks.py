@@ -1,0 +1,234 @@
+"""Worker plane, workflow tasks: poll, history page, heartbeat, complete, fail."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from dw_refserver import engine
+from dw_refserver.commands import check as check_commands
+from dw_refserver.engine import Claim, Decision, Refused, Task
+from dw_refserver.http import Answer, Call
+from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, invalid, iso
+from dw_refserver.store import history, tasks, workers
+from dw_refserver.store.tasks import Poll
+from dw_refserver.validation import Fields
+from dw_refserver.wake import Closing, Queue, Waiter
+
+_RESUME = dict.fromkeys((
+    "workflow_wait_kind", "open_wait_id", "resume_source_kind", "resume_source_id", "workflow_update_id",
+    "workflow_signal_id", "signal_name", "signal_wait_id", "workflow_command_id", "activity_execution_id",
+    "activity_attempt_id", "activity_type", "child_call_id", "child_workflow_run_id", "workflow_sequence",
+    "workflow_event_type", "timer_id", "condition_wait_id", "condition_key", "condition_definition_fingerprint",
+))  # fmt: skip
+"""The resume context: every key present, null until something other than a start creates tasks."""
+
+
+@dataclass(frozen=True)
+class _Ask:
+    poll: Poll
+    build_id: str | None
+    hold: float
+    page_size: int
+
+
+async def poll(call: Call) -> Answer:
+    """POST /api/worker/workflow-tasks/poll: a task at once, or as soon as there is one, or none in time."""
+    ask = _ask_of(call)
+    worker = await _registered(call, ask)
+    queue = Queue(call.namespace, ask.poll.queue)
+    with call.node.hub.wait_on(queue, frozenset(worker.supported_workflow_types)) as waiter:
+        try:
+            claimed = await _wait_for_task(call, ask, waiter)
+        except Closing:
+            claimed = None
+        finally:
+            call.gone.cancel()
+    if claimed is None:
+        return Answer({"task": None, "poll_status": "empty"})
+    events = await history.page(call.node.db, claimed.workflow_run_id, 0, min(claimed.last_history_sequence, ask.page_size))
+    return Answer({"task": _task_body(claimed, events, ask), "poll_status": "leased"})
+
+
+def _ask_of(call: Call) -> _Ask:
+    fields, settings = Fields(call.body), call.node.settings
+    worker_id, queue = fields.needed("worker_id"), fields.needed("task_queue")
+    build_id, request_id = fields.text("build_id"), fields.text("poll_request_id")
+    wanted = fields.whole("timeout_seconds", 0, 60)
+    size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
+    fields.done()
+    hold = settings.poll_timeout if wanted is None else min(settings.poll_timeout, wanted)
+    asked = Poll(call.namespace, queue, worker_id, request_id, settings.workflow_task_lease)
+    return _Ask(asked, build_id, hold, size)
+
+
+async def _registered(call: Call, ask: _Ask) -> Row[Any]:
+    """The worker's registration, or the refusal that a poll gets before it waits."""
+    worker_id, queue = ask.poll.worker_id, ask.poll.queue
+    worker = await workers.find(call.node.db, call.namespace, worker_id)
+    if worker is None:
+        text = "Worker must be registered before polling. Call POST /worker/register first."
+        raise Refused(412, "worker_not_registered", text, worker_id=worker_id)
+    if worker.task_queue != queue:
+        text = f"Worker [{worker_id}] is registered for task queue [{worker.task_queue}], not [{queue}]."
+        both = {"registered_task_queue": worker.task_queue, "requested_task_queue": queue}
+        raise Refused(409, "task_queue_mismatch", text, worker_id=worker_id, **both)
+    if ask.build_id is not None and ask.build_id != worker.build_id:
+        text = f"Worker [{worker_id}] is registered with another build id."
+        both = {"registered_build_id": worker.build_id, "requested_build_id": ask.build_id}
+        raise Refused(409, "build_id_mismatch", text, worker_id=worker_id, **both)
+    return worker
+
+
+async def _wait_for_task(call: Call, ask: _Ask, waiter: Waiter) -> Row[Any] | None:
+    """Claim, else wait for a wake and claim again. Whoever has hung up claims nothing."""
+    loop = asyncio.get_running_loop()
+    deadline, gone = loop.time() + ask.hold, call.gone
+    await asyncio.sleep(0)  # lets `gone` notice a client that left before its turn came
+    while not gone.done():
+        call.node.hub.used(waiter)
+        claimed = await tasks.claim(call.node.db, ask.poll)
+        if claimed is not None:
+            return claimed
+        if not await call.node.hub.woken(waiter, deadline - loop.time(), gone):
+            return None
+    return None
+
+
+def _task_body(row: Row[Any], events: Sequence[Row[Any]], ask: _Ask) -> dict[str, Any]:
+    return {
+        "task_id": row.id,
+        "task_kind": "workflow",
+        "workflow_id": row.workflow_instance_id,
+        "run_id": row.workflow_run_id,
+        "workflow_task_attempt": row.attempt_count,
+        "workflow_type": row.workflow_type,
+        "payload_codec": row.payload_codec,
+        "arguments": {"codec": row.payload_codec, "blob": row.arguments},
+        "run_status": row.run_status,
+        "last_history_sequence": row.last_history_sequence,
+        "history_events": [_event_body(event) for event in events],
+        "total_history_events": row.last_history_sequence,
+        "next_history_page_token": _next_page(events, row.last_history_sequence),
+        "task_queue": row.queue,
+        "connection": None,
+        "compatibility": row.compatibility,
+        "lease_owner": row.lease_owner,
+        "lease_expires_at": iso(row.lease_expires_at),
+        **_RESUME,
+    }
+
+
+def _event_body(event: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "sequence": event.sequence,
+        "event_type": event.event_type,
+        "payload": orjson.Fragment(event.payload),
+        "workflow_task_id": event.workflow_task_id,
+        "workflow_command_id": event.workflow_command_id,
+        "recorded_at": iso(event.recorded_at),
+    }
+
+
+def _next_page(events: Sequence[Row[Any]], total: int) -> str | None:
+    """The token of the page after these events: base64 of the last sequence, as the published server makes it."""
+    last = events[-1].sequence if events else total
+    return base64.b64encode(str(last).encode()).decode() if last < total else None
+
+
+def _claim_of(call: Call, fields: Fields) -> Claim:
+    owner = fields.needed("lease_owner")
+    attempt = fields.whole("workflow_task_attempt", 1, 2**31 - 1, required=True)
+    return Claim(call.path["task_id"], owner, attempt or 0)
+
+
+async def history_page(call: Call) -> Answer:
+    """POST …/{task}/history: the next page of the run's history, for the worker that holds the task."""
+    fields = Fields(call.body)
+    claim, token = _claim_of(call, fields), fields.needed("next_history_page_token")
+    size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
+    fields.done()
+    after = _sequence_of(token, claim)
+    task = engine.guard(await tasks.look(call.node.db, call.namespace, claim.task_id), claim)
+    total = task.last_history_sequence
+    events = await history.page(call.node.db, task.run_id, after, min(after + size, total))
+    return Answer({
+        "task_id": task.id, "workflow_task_attempt": task.attempt_count,
+        "history_events": [_event_body(event) for event in events],
+        "total_history_events": total, "next_history_page_token": _next_page(events, total),
+    })  # fmt: skip
+
+
+def _sequence_of(token: str, claim: Claim) -> int:
+    try:
+        text = base64.b64decode(token, validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        text = ""
+    if not text.isdecimal() or len(text) > 9:
+        raise Refused(400, "invalid_page_token", "Invalid history page token.", task_id=claim.task_id)
+    return int(text)
+
+
+async def heartbeat(call: Call) -> Answer:
+    """POST …/{task}/heartbeat: extend the lease."""
+    fields = Fields(call.body)
+    claim = _claim_of(call, fields)
+    fields.done()
+    db, lease = call.node.db, call.node.settings.workflow_task_lease
+    task = engine.guard(await tasks.look(db, call.namespace, claim.task_id), claim)
+    renewed = await tasks.renew(db, task, lease)
+    task = engine.guard(await tasks.look(db, call.namespace, claim.task_id), claim)
+    return Answer({
+        "task_id": task.id, "workflow_task_attempt": task.attempt_count, "lease_owner": task.lease_owner,
+        "renewed": renewed, "lease_expires_at": iso(task.lease_expires_at), "run_status": task.run_status,
+        "task_status": task.status, "reason": None,
+    })  # fmt: skip
+
+
+async def complete(call: Call) -> Answer:
+    """POST …/{task}/complete: all commands and the task's closure, or nothing."""
+    fields = Fields(call.body)
+    claim = _claim_of(call, fields)
+    commands = _commands_of(fields)
+    fields.done()
+    check_commands(commands)
+    return await _settle(call, claim, lambda task: engine.complete(task, commands))
+
+
+def _commands_of(fields: Fields) -> list[Mapping[str, Any]]:
+    commands = fields.body.get("commands")
+    if commands in (None, []):
+        raise invalid({**fields.errors, "commands": "The commands field is required."})
+    if not isinstance(commands, list):
+        raise invalid({**fields.errors, "commands": "The commands field must be an array."})
+    return commands
+
+
+async def fail(call: Call) -> Answer:
+    """POST …/{task}/fail: the worker could not finish; usually the task comes again."""
+    fields = Fields(call.body)
+    claim = _claim_of(call, fields)
+    failure = fields.mapping("failure", required=True)
+    if not isinstance(failure.get("message"), str) or not failure["message"]:
+        fields.fail("failure.message", "The failure.message field is required.")
+    fields.done()
+    return await _settle(call, claim, lambda task: engine.fail(task, failure))
+
+
+async def _settle(call: Call, claim: Claim, judge: Any) -> Answer:
+    def decide(task: Task | None) -> Decision:
+        decision: Decision = judge(engine.guard(task, claim))
+        return decision
+
+    decision = await tasks.settle(call.node.db, call.namespace, claim.task_id, decide)
+    for task in decision.new_tasks:
+        call.node.signals.announce_later(Queue(call.namespace, task.queue, task.task_type), task.target_type, task.delay)
+    return Answer({"task_id": claim.task_id, "workflow_task_attempt": claim.attempt, **decision.answer})
