@@ -11,6 +11,7 @@ from smallcluster import engine, waiting
 from smallcluster.compose import Compose, Outcome
 from smallcluster.containers import Container, read_containers
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
+from smallcluster.milestones import Milestones
 from smallcluster.paths import CHECKOUT
 from smallcluster.progress import Progress, Step
 from smallcluster.settings import Settings
@@ -107,13 +108,15 @@ class Cluster:
         """
         balancer_was_there = BALANCER in self.containers()
         with progress.step(f"up ({self.settings.db.value}, {self.settings.nodes} nodes)") as step:
+            milestones = Milestones(self.settings.project, step)
             outcome = self.compose.run(
-                "up", "--detach", "--no-build", "--pull", "never", deadline=UP_DEADLINE, say=step.say
+                "up", "--detach", "--no-build", "--pull", "never", deadline=UP_DEADLINE, say=milestones.line
             )
             if outcome.status:
                 raise self._up_failed(outcome)
             if balancer_was_there:
                 self.reload_balancer()
+        progress.split(milestones.phases(self.settings.node_names))
         with progress.step("ready") as step:
             self._await_ready(step)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TextIO
 
 LONGEST_SILENCE = 1.7
@@ -19,10 +19,11 @@ LONGEST_SILENCE = 1.7
 
 @dataclass(frozen=True)
 class Phase:
-    """One finished step: its name and how long it took, in seconds."""
+    """One finished step: its name, how long it took, in seconds, and the parts that it consisted of."""
 
     name: str
     seconds: float
+    parts: tuple[Phase, ...] = ()
 
 
 @dataclass
@@ -40,6 +41,10 @@ class Step:
         if detail != self.detail:
             self.detail = detail
             self.progress.line(f"  … {detail}")
+
+    def waits_for(self, what: str) -> None:
+        """Name what the step waits for now, to be shown only if that takes long."""
+        self.detail = f"waiting for {what}"
 
     def done(self, result: str) -> None:
         """Set the words that end the step's closing line."""
@@ -66,6 +71,10 @@ class Progress:
             self._stream.write(text.rstrip("\n") + "\n")
             self._stream.flush()
             self._last = time.monotonic()
+
+    def split(self, parts: Sequence[Phase]) -> None:
+        """Say what the step that has just ended consisted of."""
+        self.phases[-1] = replace(self.phases[-1], parts=tuple(parts))
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:

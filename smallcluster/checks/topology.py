@@ -132,7 +132,7 @@ def bootstrap_completed_once(seen: Topology) -> Judgement:
 
 @check("containers-steady", "runs.steady", "shape.nodes", probe=topology)
 def containers_steady(seen: Topology) -> Judgement:
-    """Every container of the topology runs and is healthy; none was restarted or killed for memory."""
+    """Every container of the topology runs; none is unhealthy, was restarted or killed for memory."""
     wanted = ("database", "redis", *seen.nodes, BALANCER, "scheduler")
     evidence, wrong = [], []
     for service in wanted:
@@ -146,7 +146,7 @@ def containers_steady(seen: Topology) -> Judgement:
         return holds(*evidence)
     return broken(
         *evidence,
-        expected="running, healthy, never restarted",
+        expected="running, not unhealthy, never restarted",
         cause=f"{wrong[0]} died, was stopped, or never became healthy.",
         then=f"invoke logs --service={wrong[0]}",
     )

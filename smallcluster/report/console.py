@@ -88,6 +88,8 @@ def _print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:
     table.add_column("Seconds", justify="right")
     for phase in phases:
         table.add_row(phase.name, f"{phase.seconds:.1f}")
+        for part in phase.parts:
+            table.add_row(f"  {part.name}", f"{part.seconds:.1f}", style="dim")
     rest = total - sum(phase.seconds for phase in phases)
     table.add_row("between them", f"{max(rest, 0.0):.1f}")
     table.add_row("total", f"{total:.1f}")
@@ -95,9 +97,17 @@ def _print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:
 
 
 def images_lines(images: Mapping[str, Image]) -> Iterable[str]:
-    """Which images are under test: name, where from, which id, what the program inside says it is."""
+    """Which images are under test: name, where from, which digest, what the program inside says it is."""
     for name, image in images.items():
-        yield f"image {name}: {image.ref} ({image.origin}, {image.digest or image.id[:19]}), {image.version}"
+        yield f"image {name}: {image.version}, {image.ref} ({image.origin}, {_short(image.digest)})"
+    if images["server"].origin == "built here":
+        yield "server under test: the bundled reference server, not the published image"
+
+
+def _short(digest: str) -> str:
+    """Enough of a digest to recognise it; report.json has all of it."""
+    head, _, rest = digest.rpartition("sha256:")
+    return f"{head}sha256:{rest[:16]}"
 
 
 def print_status(containers: Mapping[str, Container], project: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from smallcluster.contract import BY_ID
 from smallcluster.errors import PersonError
 from smallcluster.evidence import image_records
+from smallcluster.progress import Phase
 from smallcluster.smoke import SmokeReport
 from smallcluster.verdicts import Finding
 
@@ -27,12 +28,18 @@ def smoke_as_data(report: SmokeReport) -> dict[str, Any]:
         "images": image_records(report.cluster.images),
         "checks": [finding_as_data(finding) for finding in report.findings],
         "problem": problem_as_data(report.problem) if report.problem else None,
-        "phases": [{"name": phase.name, "seconds": round(phase.seconds, 2)} for phase in report.phases],
+        "phases": [phase_as_data(phase) for phase in report.phases],
         "seconds": round(report.seconds, 2),
         "brought_up": report.brought_up,
         "kept": report.kept,
         "evidence": str(report.evidence.folder),
     }
+
+
+def phase_as_data(phase: Phase) -> dict[str, Any]:
+    """One phase with its parts."""
+    parts = [phase_as_data(part) for part in phase.parts]
+    return {"name": phase.name, "seconds": round(phase.seconds, 2)} | ({"parts": parts} if parts else {})
 
 
 def finding_as_data(finding: Finding) -> dict[str, Any]:
