@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.settings import Settings
 from dw_refserver.store import namespaces
-from dw_refserver.store.database import BackendUnavailableError, Database, opened
+from dw_refserver.store.database import BackendUnavailableError, Database, cause_of, opened
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -33,8 +33,7 @@ async def _run(settings: Settings) -> int:
         try:
             await _bring_up(db, settings)
         except (DBAPIError, BackendUnavailableError) as error:
-            cause = getattr(error, "orig", None) or error
-            _say(f"the database refused: {type(cause).__name__}: {cause}")
+            _say(f"the database refused: {cause_of(error)}")
             return 1
     return 0
 
@@ -46,8 +45,7 @@ async def _reachable(db: Database, settings: Settings) -> bool:
         try:
             await namespaces.clock(db)
         except (BackendUnavailableError, DBAPIError) as error:
-            cause = getattr(error, "orig", None) or error.__cause__ or error
-            _say(f"try {attempt} of {settings.bootstrap_retries}: no connection to {where} ({type(cause).__name__}: {cause})")
+            _say(f"try {attempt} of {settings.bootstrap_retries}: no connection to {where} ({cause_of(error)})")
         else:
             return True
         if attempt < settings.bootstrap_retries:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import math
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 _HEADER = bytes.fromhex("c301e2a33dff55802237")
@@ -60,6 +61,19 @@ def _value(value: Any, depth: int) -> bytes:
     if depth > _DEEPEST:
         raise CodecError("nested too deeply")
     match value:
+        case list():
+            return _long(6) + _block(len(value), (_value(item, depth + 1) for item in value))
+        case dict():
+            return _long(7) + _block(len(value), (_text(k) + _value(v, depth + 1) for k, v in value.items()))
+    return _scalar(value)
+
+
+def _block(count: int, items: Iterable[bytes]) -> bytes:
+    return (_long(count) + b"".join(items) if count else b"") + _long(0)
+
+
+def _scalar(value: Any) -> bytes:
+    match value:
         case None:
             return _long(0)
         case bool():
@@ -70,12 +84,6 @@ def _value(value: Any, depth: int) -> bytes:
             return _long(3) + struct.pack("<d", value)
         case str():
             return _long(5) + _text(value)
-        case list():
-            items = b"".join(_value(item, depth + 1) for item in value)
-            return _long(6) + (_long(len(value)) + items if value else b"") + _long(0)
-        case dict():
-            items = b"".join(_text(name) + _value(item, depth + 1) for name, item in value.items())
-            return _long(7) + (_long(len(value)) + items if value else b"") + _long(0)
     raise CodecError(f"can't encode {type(value).__name__}")
 
 
@@ -130,7 +138,7 @@ class _Reader:
         """Once per item, over all blocks; a negative count is followed by the block's size."""
         while count := self.long():
             if count < 0:
-                count = -count  # noqa: PLW2901 - Avro's own convention
+                count = -count
                 self.long()
             if count > len(self.data):
                 raise CodecError("cut short")

@@ -37,7 +37,9 @@ def _findings(command: Any) -> list[tuple[str, str]]:
     kind = command["type"]
     misplaced = [name for name, kinds in _ONLY_IN.items() if command.get(name) is not None and kind not in kinds]
     if misplaced:
-        return [(f".{name}", f"{name} is only supported for {' and '.join(_ONLY_IN[name])} commands.") for name in misplaced]
+        return [
+            (f".{name}", f"{name} is only supported for {' and '.join(_ONLY_IN[name])} commands.") for name in misplaced
+        ]
     if kind not in COMMANDS:
         return [(".type", f"Workflow task command type [{kind}] is not supported by the server yet.")]
     return _completion(command) if kind == "complete_workflow" else _failure(command)

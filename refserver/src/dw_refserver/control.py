@@ -21,6 +21,9 @@ _UNSUPPORTED = (
     "workflow_execution_timeout", "workflow_run_timeout", "workflow_task_timeout", "retry_policy", "idempotency_key",
     "request_id",
 )  # fmt: skip
+_ACTIONS = ("can_signal", "can_query", "can_update", "can_cancel", "can_terminate", "can_repair", "can_archive")
+"""What an operator may ask of a run: none of these until this server can do it."""
+
 _LONGEST_TIMEOUT = 10 * 366 * 86_400
 _WAITS = {"ready": "Workflow task ready", "leased": "Workflow task leased to a worker"}
 
@@ -31,9 +34,7 @@ async def start(call: Call) -> Answer:
     started = engine.start(ask)
     if await workflows.start(call.node.db, ask, started):
         call.node.signals.announce(Queue(ask.namespace, ask.queue), ask.workflow_type)
-        about = _about(ask.workflow_id, started.run_id, ask.workflow_type, ask.namespace, "pending", ask.business_key,
-                       ask.payload_codec)  # fmt: skip
-        return Answer(about | {"outcome": "started_new"}, 201)
+        return Answer(_about(ask, started.run_id, "pending") | {"outcome": "started_new"}, 201)
     return await _duplicate(call, ask, use_existing=use_existing)
 
 
@@ -42,18 +43,23 @@ async def _duplicate(call: Call, ask: Start, *, use_existing: bool) -> Answer:
     if run is None or run.namespace != ask.namespace:
         text = f"Workflow id '{ask.workflow_id}' is reserved in another namespace."
         raise Refused(409, "workflow_id_reserved_in_namespace", text, workflow_id=ask.workflow_id)
-    about = _about(ask.workflow_id, run.id, run.workflow_type, run.namespace, run.status, run.business_key,
-                   run.payload_codec)  # fmt: skip
+    about = _about(run, run.id, run.status) | {"workflow_id": ask.workflow_id}
     if use_existing and run.status not in TERMINAL:
         return Answer(about | {"outcome": "returned_existing_active"}, 200)
     return Answer(about | {"outcome": "rejected_duplicate", "reason": "duplicate_not_allowed"}, 409)
 
 
-def _about(
-    workflow_id: str, run_id: str, workflow_type: str, namespace: str, status: str, business_key: str | None, codec_: str
-) -> dict[str, Any]:
-    return {"workflow_id": workflow_id, "run_id": run_id, "workflow_type": workflow_type, "namespace": namespace,
-            "status": status, "business_key": business_key, "payload_codec": codec_}  # fmt: skip
+def _about(source: Any, run_id: str, status: str) -> dict[str, Any]:
+    """The body of a start's answer, from what was asked or from the run that is there."""
+    return {
+        "workflow_id": getattr(source, "workflow_id", None),
+        "run_id": run_id,
+        "workflow_type": source.workflow_type,
+        "namespace": source.namespace,
+        "status": status,
+        "business_key": source.business_key,
+        "payload_codec": source.payload_codec,
+    }
 
 
 def _start_of(call: Call) -> tuple[Start, bool]:
@@ -169,14 +175,8 @@ def _run_body(run: Row[Any]) -> dict[str, Any]:
         "wait_reason": _WAITS.get(waiting or ""),
         "memo": run.memo,
         "search_attributes": run.search_attributes or [],
-        "actions": _actions(terminal=terminal),
+        "actions": dict.fromkeys(_ACTIONS, False),
     }
-
-
-def _actions(*, terminal: bool) -> dict[str, bool]:
-    """What may be asked of the run: nothing more than this server can do."""
-    names = ("signal", "query", "update", "cancel", "terminate", "repair", "archive")
-    return {f"can_{name}": False for name in names}
 
 
 def _shown(envelope: Mapping[str, str] | None) -> Any:

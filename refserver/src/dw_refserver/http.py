@@ -40,7 +40,7 @@ class Call:
     body: Mapping[str, Any]
 
     @cached_property
-    def gone(self) -> asyncio.Future[object]:
+    def gone(self) -> asyncio.Future[Any]:
         """Done when the client has hung up; only for handlers that wait."""
         return asyncio.ensure_future(self.request.receive())
 
@@ -86,15 +86,15 @@ class Path:
         request = Request(scope, receive)
         endpoint = self.by_method.get(request.method)
         if endpoint is None:
-            response = refusal(self.node, request, self._not_allowed(request), None, {})
-            await _finish(self.node, request, response, send, time.perf_counter())
+            response = refusal(self.node, request, self._not_allowed(request))
+            await _finish(request, response, send, time.perf_counter())
             return
         started = time.perf_counter()
         try:
             response = await _answer(self.node, endpoint, request)
         except ClientDisconnect:
             return
-        await _finish(self.node, request, response, send, started)
+        await _finish(request, response, send, started)
 
     def _not_allowed(self, request: Request) -> Refused:
         methods, route = ", ".join(sorted(self.by_method)), request.url.path.strip("/")
@@ -108,8 +108,8 @@ def not_found(node: Node) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         text = f"The route {request.url.path.strip('/')} could not be found."
-        response = refusal(node, request, Refused(404, "not_found", text), None, {})
-        await _finish(node, request, response, send, time.perf_counter())
+        response = refusal(node, request, Refused(404, "not_found", text))
+        await _finish(request, response, send, time.perf_counter())
 
     return answer
 
@@ -123,16 +123,16 @@ async def _answer(node: Node, endpoint: Endpoint, request: Request) -> Response:
         call = await _admit(node, endpoint, request, raw, body)
         answer = await endpoint.handle(call)
     except Refused as refused:
-        return refusal(node, request, refused, endpoint.operation, path)
+        return refusal(node, request, refused, endpoint.operation)
     except BackendUnavailableError:
-        return refusal(node, request, _backend_lost(endpoint, path, body), endpoint.operation, path)
+        return refusal(node, request, _backend_lost(endpoint, path, body), endpoint.operation)
     except ClientDisconnect:
         raise
-    except Exception as error:  # noqa: BLE001 - the last line: a bug must not become a traceback on the wire
+    except Exception as error:  # the last line: a bug must not become a traceback on the wire
         log("request_failed", "error", error=type(error).__name__, where=_where(error), path=request.url.path)
         broken = Refused(500, "server_error", "The server failed to handle the request.")
-        return refusal(node, request, broken, endpoint.operation, path)
-    return _response(node, request, answer.status, answer.body, endpoint.operation, path, answer.headers)
+        return refusal(node, request, broken, endpoint.operation)
+    return _response(node, request, answer, endpoint.operation)
 
 
 def _where(error: BaseException) -> str:
@@ -206,34 +206,30 @@ def _backend_lost(endpoint: Endpoint, path: Mapping[str, str], body: Mapping[str
     )  # fmt: skip
 
 
-def refusal(
-    node: Node, request: Request, refused: Refused, operation: str | None, path: Mapping[str, str]
-) -> Response:
+def refusal(node: Node, request: Request, refused: Refused, operation: str | None = None) -> Response:
     """An error in its plane's envelope."""
     body = protocol.error_body(refused, worker=_is_worker(request))
     headers = {"Retry-After": "1"} if refused.status == 503 else {}
-    return _response(node, request, refused.status, body, operation, path, headers)
+    return _response(node, request, Answer(body, refused.status, headers), operation)
 
 
 def _is_worker(request: Request) -> bool:
     return request.url.path.startswith("/api/worker/")
 
 
-def _response(
-    node: Node, request: Request, status: int, body: Mapping[str, Any], operation: str | None,
-    path: Mapping[str, str], headers: Mapping[str, str],
-) -> Response:  # fmt: skip
-    own = {"cache-control": "no-cache, private", **headers}
+def _response(node: Node, request: Request, answer: Answer, operation: str | None) -> Response:
+    """The answer with its plane's envelope and headers."""
+    body, own = answer.body, {"cache-control": "no-cache, private", **answer.headers}
     if _is_worker(request):
         own[WORKER_HEADER] = node.settings.protocol_version
         body = protocol.worker_body(body, node.settings)
     elif request.url.path not in ("/api/health", "/api/ready"):
         own[CONTROL_HEADER] = CONTROL_VERSION
-        body = protocol.control_body(body, operation, path)
-    return Response(orjson.dumps(body), status, own, "application/json")
+        body = protocol.control_body(body, operation, request.path_params)
+    return Response(orjson.dumps(body), answer.status, own, "application/json")
 
 
-async def _finish(node: Node, request: Request, response: Response, send: Send, started: float) -> None:
+async def _finish(request: Request, response: Response, send: Send, started: float) -> None:
     given = request.headers.get("x-request-id", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else new_ulid()
     response.headers["x-request-id"] = request_id

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from dw_refserver.settings import Settings
 from dw_refserver.store import maintenance, namespaces
-from dw_refserver.store.database import BackendUnavailableError, Database
+from dw_refserver.store.database import BackendUnavailableError, Database, cause_of
 
 _PER_NAMESPACE = 100
 
@@ -29,7 +28,7 @@ class Tally:
         return bool(self.done or self.skipped or self.failures)
 
 
-async def evaluate_schedules(db: Database, settings: Settings, limit: int) -> Tally:
+async def evaluate_schedules(db: Database, limit: int) -> Tally:
     """schedule:evaluate: fire what is due."""
     tally = Tally("schedule:evaluate")
     for row in await maintenance.due_schedules(db, limit):
@@ -37,7 +36,7 @@ async def evaluate_schedules(db: Database, settings: Settings, limit: int) -> Ta
     return tally
 
 
-async def enforce_activity_timeouts(db: Database, settings: Settings, limit: int) -> Tally:
+async def enforce_activity_timeouts(db: Database, limit: int) -> Tally:
     """activity:timeout-enforce: time out what has passed a deadline."""
     tally = Tally("activity:timeout-enforce")
     for row in await maintenance.expired_activities(db, limit):
@@ -45,7 +44,7 @@ async def enforce_activity_timeouts(db: Database, settings: Settings, limit: int
     return tally
 
 
-async def prune_history(db: Database, settings: Settings, limit: int) -> Tally:
+async def prune_history(db: Database, limit: int) -> Tally:
     """history:prune: delete closed runs past their namespace's retention, oldest first, archived ones never."""
     tally = Tally("history:prune")
     for namespace, days in await namespaces.every(db):
@@ -64,10 +63,10 @@ async def _prune_one(db: Database, tally: Tally, namespace: str, days: int, run_
         else:
             tally.skipped += 1
     except (DBAPIError, BackendUnavailableError) as error:
-        tally.failures.append(f"run {run_id}: {type(error).__name__}")
+        tally.failures.append(f"run {run_id}: {cause_of(error)}")
 
 
-Pass = Callable[[Database, Settings, int], Awaitable[Tally]]
+Pass = Callable[[Database, int], Awaitable[Tally]]
 PASSES: dict[str, tuple[Pass, str, str]] = {
     "schedule:evaluate": (evaluate_schedules, "No schedules due.", "fired"),
     "activity:timeout-enforce": (enforce_activity_timeouts, "No expired activity executions.", "timed out"),

@@ -98,7 +98,7 @@ def capabilities(settings: Settings) -> dict[str, Any]:
 
 
 def error_body(refused: Refused, *, worker: bool) -> dict[str, Any]:
-    """An error as its plane writes it: worker plane `error`, except for transport, auth and validation; else `message`."""
+    """An error as its plane writes it: the worker plane's own errors say `error`, all others `message`."""
     fields = {name: iso(value) if isinstance(value, datetime) else value for name, value in refused.fields.items()}
     if not worker or refused.reason in _MESSAGE_REASONS:
         return {"message": refused.text, "reason": refused.reason, **fields}
@@ -125,12 +125,15 @@ def check_control_version(requested: str | None) -> None:
         return
     both = {"supported_version": CONTROL_VERSION, "requested_version": requested}
     if requested is None:
-        advice = f"Send the X-Durable-Workflow-Control-Plane-Version: {CONTROL_VERSION} header on control-plane requests."
+        advice = (
+            f"Send the X-Durable-Workflow-Control-Plane-Version: {CONTROL_VERSION} header on control-plane requests."
+        )
         text = "Missing control-plane version header."
         raise Refused(400, "missing_control_plane_version", text, **both, remediation=advice)
     advice = (
         f"Client requested control-plane version {requested}; this server only supports {CONTROL_VERSION}. Upgrade the "
-        f"client to a release that targets control-plane {CONTROL_VERSION}, or connect to a server that supports {requested}."
+        f"client to a release that targets control-plane {CONTROL_VERSION}, or connect to a server that supports "
+        f"{requested}."
     )
     text = "Unsupported control-plane version."
     raise Refused(400, "unsupported_control_plane_version", text, **both, remediation=advice)
@@ -158,6 +161,8 @@ def check_worker_version(requested: str | None, supported: str) -> None:
 
 def namespace_missing(namespace: str) -> Refused:
     """404 for a namespace that isn't there."""
-    advice = "Register the namespace via POST /api/namespaces, or send an X-Namespace header naming an existing namespace."
+    advice = (
+        "Register the namespace via POST /api/namespaces, or send an X-Namespace header naming an existing namespace."
+    )
     text = f"Namespace '{namespace}' does not exist."
     return Refused(404, "namespace_not_found", text, namespace=namespace, remediation=advice)

@@ -63,7 +63,11 @@ async def _database_checks(node: Node) -> dict[str, dict[str, Any]]:
         return await bounded(_look_into_database(node), _PROBE_SECONDS)
     except _LOST:
         lost = {"status": "unavailable", "message": "The database does not answer."}
-        return {"database": lost, "migrations": {"status": "unavailable"}, "default_namespace": {"status": "unavailable"}}
+        return {
+            "database": lost,
+            "migrations": {"status": "unavailable"},
+            "default_namespace": {"status": "unavailable"},
+        }
 
 
 async def _look_into_database(node: Node) -> dict[str, dict[str, Any]]:

@@ -27,9 +27,15 @@ ENDPOINTS = (
     Endpoint("POST", "/api/worker/register", workers.register, _ANYBODY, lost={"operation": "register_worker"}),
     Endpoint("POST", "/api/worker/heartbeat", workers.heartbeat, (WORKER,), lost={"operation": "heartbeat_worker"}),
     Endpoint("POST", "/api/worker/workflow-tasks/poll", worker_tasks.poll, (WORKER,), lost=_POLL_LOST),
-    Endpoint("POST", f"{_TASK}/history", worker_tasks.history_page, (WORKER,), lost={"operation": "workflow_task_history"}),
-    Endpoint("POST", f"{_TASK}/heartbeat", worker_tasks.heartbeat, (WORKER,), lost={"operation": "heartbeat_workflow_task"}),
-    Endpoint("POST", f"{_TASK}/complete", worker_tasks.complete, (WORKER,), lost={"operation": "complete_workflow_task"}),
+    Endpoint(
+        "POST", f"{_TASK}/history", worker_tasks.history_page, (WORKER,), lost={"operation": "workflow_task_history"}
+    ),
+    Endpoint(
+        "POST", f"{_TASK}/heartbeat", worker_tasks.heartbeat, (WORKER,), lost={"operation": "heartbeat_workflow_task"}
+    ),
+    Endpoint(
+        "POST", f"{_TASK}/complete", worker_tasks.complete, (WORKER,), lost={"operation": "complete_workflow_task"}
+    ),
     Endpoint("POST", f"{_TASK}/fail", worker_tasks.fail, (WORKER,), lost={"operation": "fail_workflow_task"}),
 )
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 from dw_refserver.maintenance import PASSES, lines_of
 from dw_refserver.settings import Settings
-from dw_refserver.store.database import BackendUnavailableError, Database, opened
+from dw_refserver.store.database import BackendUnavailableError, Database, cause_of, opened
 
 
 def run_pass(settings: Settings, name: str, limit: int) -> int:
@@ -19,7 +21,7 @@ def run_pass(settings: Settings, name: str, limit: int) -> int:
 
     async def once() -> int:
         async with opened(settings.database, name) as db:
-            return 0 if await _pass(db, settings, name, limit) else 1
+            return 0 if await _pass(db, name, limit) else 1
 
     return asyncio.run(once())
 
@@ -33,7 +35,7 @@ async def _loop(settings: Settings, limit: int) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stopping = asyncio.ensure_future(stop.wait())
+    stopping = asyncio.create_task(stop.wait())
     async with opened(settings.database, "scheduler") as db:
         while not stop.is_set():
             await _until(stopping, _all_passes(db, settings, limit))
@@ -44,9 +46,9 @@ async def _loop(settings: Settings, limit: int) -> int:
     return 0
 
 
-async def _until(stopping: asyncio.Future[object], work: object) -> None:
+async def _until(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, None]) -> None:
     """Do the work, but drop it when it is time to stop: every item is a transaction of its own."""
-    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    task = asyncio.create_task(work)
     await asyncio.wait({stopping, task}, return_when=asyncio.FIRST_COMPLETED)
     if not task.done():
         task.cancel()
@@ -54,19 +56,18 @@ async def _until(stopping: asyncio.Future[object], work: object) -> None:
 
 
 async def _all_passes(db: Database, settings: Settings, limit: int) -> None:
-    answered = [await _pass(db, settings, name, limit) is not None for name in PASSES]
+    answered = [await _pass(db, name, limit) is not None for name in PASSES]
     if all(answered):
         Path(settings.scheduler_beat_file).touch()
 
 
-async def _pass(db: Database, settings: Settings, name: str, limit: int) -> bool | None:
+async def _pass(db: Database, name: str, limit: int) -> bool | None:
     """Run a pass and print its lines. True if all went well, False if items failed, None if it could not run."""
     work, _, _ = PASSES[name]
     try:
-        tally = await work(db, settings, limit)
+        tally = await work(db, limit)
     except (BackendUnavailableError, DBAPIError) as error:
-        cause = getattr(error, "orig", None) or error.__cause__ or error
-        _say(f"{name}: could not run: {type(cause).__name__}: {cause}")
+        _say(f"{name}: could not run: {cause_of(error)}")
         return None
     for line in lines_of(tally):
         _say(line)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -23,11 +25,21 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.node = node
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Send held polls home as soon as the signal is there; uvicorn then finishes what runs."""
-        log("draining", signal=sig)
-        asyncio.get_event_loop().call_soon_threadsafe(self.node.hub.close)
-        super().handle_exit(sig, frame)
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Drain on SIGTERM and SIGINT. Unlike uvicorn's own, this doesn't raise the signal again at the end, which
+        would kill the process before it has closed its connections."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._drain)
+        yield
+
+    def _drain(self) -> None:
+        """Send held polls home at once; uvicorn stops accepting and finishes what runs."""
+        if not self.should_exit:
+            log("draining")
+        self.node.hub.close()
+        self.should_exit = True
 
 
 def serve(settings: Settings) -> int:

@@ -194,7 +194,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 def _namespace(read: _Reader) -> str:
     name = read.text("DW_DEFAULT_NAMESPACE", "default").lower()
     if not re.fullmatch(r"[a-z0-9._-]{1,128}", name):
-        raise SettingsError(f"DW_DEFAULT_NAMESPACE may hold letters, digits, dot, dash and underscore, but is '{name}'.")
+        raise SettingsError(
+            f"DW_DEFAULT_NAMESPACE may hold letters, digits, dot, dash and underscore, but is '{name}'."
+        )
     return name
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dw_refserver.protocol import invalid
@@ -24,11 +24,14 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, str):
-            return self._wrong(name, "must be a string")
+            self._wrong(name, "must be a string")
+            return None
         if len(value) > most:
-            return self._wrong(name, f"must not be greater than {most} characters")
+            self._wrong(name, f"must not be greater than {most} characters")
+            return None
         if _CONTROL.search(value) or (pattern and not re.fullmatch(pattern, value)):
-            return self._wrong(name, "format is invalid")
+            self._wrong(name, "format is invalid")
+            return None
         return value
 
     def needed(self, name: str, *, most: int = 255) -> str:
@@ -37,10 +40,9 @@ class Fields:
 
     def choice(self, name: str, allowed: Sequence[str], *, required: bool = False) -> str | None:
         """One of the allowed words."""
-        value = self._value(name, required=required)
+        value: str | None = self._value(name, required=required)
         if value is not None and value not in allowed:
             self.errors[name] = f"The selected {_spoken(name)} is invalid."
-            return None
         return value
 
     def whole(self, name: str, least: int, most: int, *, required: bool = False) -> int | None:
@@ -49,10 +51,12 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool):
-            return self._wrong(name, "must be an integer")
+            self._wrong(name, "must be an integer")
+            return None
         if not least <= value <= most:
             bound = f"must be at least {least}" if value < least else f"must not be greater than {most}"
-            return self._wrong(name, bound)
+            self._wrong(name, bound)
+            return None
         return value
 
     def texts(self, name: str, *, most: int = 1000) -> list[str]:
@@ -61,7 +65,8 @@ class Fields:
         if value is None:
             return []
         if not isinstance(value, list) or len(value) > most:
-            return self._wrong(name, f"must be an array of at most {most} items") or []
+            self._wrong(name, f"must be an array of at most {most} items")
+            return []
         for position, item in enumerate(value):
             if not isinstance(item, str) or not 0 < len(item) <= 255 or _CONTROL.search(item):
                 self._wrong(f"{name}.{position}", "must be a string")
@@ -73,18 +78,13 @@ class Fields:
         if value is None or value == []:
             return {}
         if not isinstance(value, dict):
-            return self._wrong(name, "must be an array") or {}
+            self._wrong(name, "must be an array")
+            return {}
         return value
 
     def fail(self, name: str, text: str) -> None:
         """Note a finding of the caller's own."""
         self.errors.setdefault(name, text)
-
-    def check(self, name: str, test: Callable[[Any], str | None]) -> None:
-        """Note what `test` says about a field that is there."""
-        text = test(self.body[name]) if self.body.get(name) is not None else None
-        if text:
-            self.fail(name, text)
 
     def done(self) -> None:
         """Refuse with 422 if anything was wrong."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Queue(NamedTuple):
@@ -31,7 +31,7 @@ class Closing(Exception):  # noqa: N818 - an order to go home, not a fault
 class Waiter:
     """One held poll. `types` are the targets its worker can run; none means any."""
 
-    types: frozenset[str]
+    types: frozenset[str] = frozenset()
     woken: asyncio.Future[str | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def wants(self, target_type: str | None) -> bool:
@@ -51,9 +51,9 @@ class Hub:
         self.closing = False
 
     @contextmanager
-    def wait_on(self, queue: Queue, types: frozenset[str]) -> Iterator[Waiter]:
+    def wait_on(self, queue: Queue) -> Iterator[Waiter]:
         """Stand in line for as long as the block runs; a wake that came too late goes to the next in line."""
-        waiter = Waiter(types)
+        waiter = Waiter()
         line = self.waiting.setdefault(queue, deque())
         line.append(waiter)
         try:
@@ -92,7 +92,7 @@ class Hub:
         self.closing = True
         self.interrupt(Closing())
 
-    async def woken(self, waiter: Waiter, seconds: float, gone: asyncio.Future[object]) -> bool:
+    async def woken(self, waiter: Waiter, seconds: float, gone: asyncio.Future[Any]) -> bool:
         """Wait for a wake; false when time is up or the caller is gone. Raises what `interrupt` was given."""
         if self.closing:
             return False

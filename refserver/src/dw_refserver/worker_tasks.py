@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,6 @@ _RESUME = dict.fromkeys((
 @dataclass(frozen=True)
 class _Ask:
     poll: Poll
-    build_id: str | None
     hold: float
     page_size: int
 
@@ -42,9 +41,7 @@ class _Ask:
 async def poll(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/poll: a task at once, or as soon as there is one, or none in time."""
     ask = _ask_of(call)
-    worker = await _registered(call, ask)
-    queue = Queue(call.namespace, ask.poll.queue)
-    with call.node.hub.wait_on(queue, frozenset(worker.supported_workflow_types)) as waiter:
+    with call.node.hub.wait_on(Queue(call.namespace, ask.poll.queue)) as waiter:
         try:
             claimed = await _wait_for_task(call, ask, waiter)
         except Closing:
@@ -53,8 +50,9 @@ async def poll(call: Call) -> Answer:
             call.gone.cancel()
     if claimed is None:
         return Answer({"task": None, "poll_status": "empty"})
-    events = await history.page(call.node.db, claimed.workflow_run_id, 0, min(claimed.last_history_sequence, ask.page_size))
-    return Answer({"task": _task_body(claimed, events, ask), "poll_status": "leased"})
+    upto = min(claimed.last_history_sequence, ask.page_size)
+    events = await history.page(call.node.db, claimed.workflow_run_id, 0, upto)
+    return Answer({"task": _task_body(claimed, events), "poll_status": "leased"})
 
 
 def _ask_of(call: Call) -> _Ask:
@@ -65,13 +63,13 @@ def _ask_of(call: Call) -> _Ask:
     size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
     fields.done()
     hold = settings.poll_timeout if wanted is None else min(settings.poll_timeout, wanted)
-    asked = Poll(call.namespace, queue, worker_id, request_id, settings.workflow_task_lease)
-    return _Ask(asked, build_id, hold, size)
+    asked = Poll(call.namespace, queue, worker_id, request_id, settings.workflow_task_lease, build_id)
+    return _Ask(asked, hold, size)
 
 
-async def _registered(call: Call, ask: _Ask) -> Row[Any]:
+async def _registered(call: Call, poll: Poll) -> Row[Any]:
     """The worker's registration, or the refusal that a poll gets before it waits."""
-    worker_id, queue = ask.poll.worker_id, ask.poll.queue
+    worker_id, queue = poll.worker_id, poll.queue
     worker = await workers.find(call.node.db, call.namespace, worker_id)
     if worker is None:
         text = "Worker must be registered before polling. Call POST /worker/register first."
@@ -80,15 +78,19 @@ async def _registered(call: Call, ask: _Ask) -> Row[Any]:
         text = f"Worker [{worker_id}] is registered for task queue [{worker.task_queue}], not [{queue}]."
         both = {"registered_task_queue": worker.task_queue, "requested_task_queue": queue}
         raise Refused(409, "task_queue_mismatch", text, worker_id=worker_id, **both)
-    if ask.build_id is not None and ask.build_id != worker.build_id:
+    if poll.build_id is not None and poll.build_id != worker.build_id:
         text = f"Worker [{worker_id}] is registered with another build id."
-        both = {"registered_build_id": worker.build_id, "requested_build_id": ask.build_id}
+        both = {"registered_build_id": worker.build_id, "requested_build_id": poll.build_id}
         raise Refused(409, "build_id_mismatch", text, worker_id=worker_id, **both)
     return worker
 
 
 async def _wait_for_task(call: Call, ask: _Ask, waiter: Waiter) -> Row[Any] | None:
-    """Claim, else wait for a wake and claim again. Whoever has hung up claims nothing."""
+    """Claim, else wait for a wake and claim again. Whoever has hung up claims nothing.
+
+    The claim itself holds only for a registered worker on its queue, so the registration is read, and a misfit
+    refused, only by a poll that has to wait.
+    """
     loop = asyncio.get_running_loop()
     deadline, gone = loop.time() + ask.hold, call.gone
     await asyncio.sleep(0)  # lets `gone` notice a client that left before its turn came
@@ -97,12 +99,14 @@ async def _wait_for_task(call: Call, ask: _Ask, waiter: Waiter) -> Row[Any] | No
         claimed = await tasks.claim(call.node.db, ask.poll)
         if claimed is not None:
             return claimed
+        worker = await _registered(call, ask.poll)
+        waiter.types = frozenset(worker.supported_workflow_types)
         if not await call.node.hub.woken(waiter, deadline - loop.time(), gone):
             return None
     return None
 
 
-def _task_body(row: Row[Any], events: Sequence[Row[Any]], ask: _Ask) -> dict[str, Any]:
+def _task_body(row: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
     return {
         "task_id": row.id,
         "task_kind": "workflow",
@@ -223,12 +227,12 @@ async def fail(call: Call) -> Answer:
     return await _settle(call, claim, lambda task: engine.fail(task, failure))
 
 
-async def _settle(call: Call, claim: Claim, judge: Any) -> Answer:
+async def _settle(call: Call, claim: Claim, judge: Callable[[Task], Decision]) -> Answer:
     def decide(task: Task | None) -> Decision:
-        decision: Decision = judge(engine.guard(task, claim))
-        return decision
+        return judge(engine.guard(task, claim))
 
     decision = await tasks.settle(call.node.db, call.namespace, claim.task_id, decide)
     for task in decision.new_tasks:
-        call.node.signals.announce_later(Queue(call.namespace, task.queue, task.task_type), task.target_type, task.delay)
+        queue = Queue(call.namespace, task.queue, task.task_type)
+        call.node.signals.announce_later(queue, task.target_type, task.delay)
     return Answer({"task_id": claim.task_id, "workflow_task_attempt": claim.attempt, **decision.answer})

@@ -14,6 +14,9 @@ from dw_refserver.ulid import new_ulid
 from dw_refserver.validation import Fields
 
 _RUNTIMES = ("php", "python", "typescript", "go", "java", "rust", "external")
+_TOLD = (
+    "worker_id", "namespace", "task_queue", "runtime", "build_id", "capabilities", "capability_manifest", "status",
+)  # fmt: skip
 
 
 async def register(call: Call) -> Answer:
@@ -26,9 +29,9 @@ async def register(call: Call) -> Answer:
                 if kind in row["supported_workflow_types"]}  # fmt: skip
         row["workflow_definition_fingerprints"] = kept | row["workflow_definition_fingerprints"]
     await workers.register(call.node.db, row)
-    told = ("worker_id", "namespace", "task_queue", "runtime", "build_id", "capabilities", "capability_manifest", "status")
+    told = {name: row[name] for name in _TOLD}
     interval = call.node.settings.heartbeat_interval
-    return Answer({**{name: row[name] for name in told}, "registered": True, "heartbeat_interval_seconds": interval}, 201)
+    return Answer({**told, "registered": True, "heartbeat_interval_seconds": interval}, 201)
 
 
 def _row_of(call: Call) -> dict[str, Any]:

@@ -11,19 +11,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, BindParameter, Boolean, CursorResult, Executable, Float, Row, Select, UpdateBase, literal_column, select
+from sqlalchemy import URL, BindParameter, CursorResult, Executable, Row, Select, UpdateBase, literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
 from dw_refserver.settings import Database as Where
-from dw_refserver.store.tables import Moment
 
 T = TypeVar("T")
 
@@ -41,79 +37,11 @@ class BackendUnavailableError(Exception):
     """The database can't be reached or doesn't answer; whether the last write took effect is not known."""
 
 
-class now(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function it is
-    """The database's clock when the statement began: the only clock that leases and due times are held against."""
-
-    type = Moment()
-    inherit_cache = True
-    name = "now"
-
-
-class later(FunctionElement[Any]):  # noqa: N801
-    """The database's clock plus a number of seconds, given as a bound parameter."""
-
-    type = Moment()
-    inherit_cache = True
-    name = "later"
-
-
-@compiles(now, "postgresql")
-def _now_postgres(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    return "statement_timestamp()"
-
-
-@compiles(now, "mysql")
-def _now_mysql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    return "utc_timestamp(6)"
-
-
-@compiles(later, "postgresql")
-def _later_postgres(element: later, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)})"
-
-
-@compiles(later, "mysql")
-def _later_mysql(element: later, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"utc_timestamp(6) + interval ({compiler.process(element.clauses, **kw)}) * 1000000 microsecond"
-
-
-class seconds_until(FunctionElement[Any]):  # noqa: N801
-    """How far a moment lies ahead of the database's clock, in seconds; negative if it has passed."""
-
-    type = Float()
-    inherit_cache = True
-    name = "seconds_until"
-
-
-@compiles(seconds_until, "postgresql")
-def _seconds_until_postgres(element: seconds_until, compiler: SQLCompiler, **kw: Any) -> str:
-    moment = compiler.process(element.clauses, **kw)
-    return f"CAST(extract(epoch from {moment} - statement_timestamp()) AS double precision)"
-
-
-@compiles(seconds_until, "mysql")
-def _seconds_until_mysql(element: seconds_until, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"timestampdiff(microsecond, utc_timestamp(6), {compiler.process(element.clauses, **kw)}) / 1e6"
-
-
-class supports(FunctionElement[bool]):  # noqa: N801
-    """Whether a JSON list of type names, kept as text, is empty or holds a name."""
-
-    type = Boolean()
-    inherit_cache = True
-    name = "supports"
-
-
-@compiles(supports, "postgresql")
-def _supports_postgres(element: supports, compiler: SQLCompiler, **kw: Any) -> str:
-    names, name = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({names} = '[]' OR jsonb_exists(CAST({names} AS jsonb), {name}))"
-
-
-@compiles(supports, "mysql")
-def _supports_mysql(element: supports, compiler: SQLCompiler, **kw: Any) -> str:
-    names, name = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({names} = '[]' OR {name} MEMBER OF (CAST({names} AS json)))"
+def cause_of(error: BaseException) -> str:
+    """What lies at the bottom of a database error, in one line for a log."""
+    while under := getattr(error, "orig", None) or error.__cause__:
+        error = under
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 class Database:
@@ -135,7 +63,7 @@ class Database:
 
     async def one(self, statement: Executable, values: Any = None) -> Row[Any] | None:
         """Run one statement and give its only row, if it has one."""
-        return cast("Row[Any] | None", (await self.run(statement, values)).first())
+        return (await self.run(statement, values)).first()
 
     async def all(self, statement: Executable, values: Any = None) -> Sequence[Row[Any]]:
         """Run one statement and give its rows."""
@@ -184,7 +112,9 @@ async def opened(where: Where, label: str, connections: int = 2) -> AsyncIterato
         await database.dispose()
 
 
-async def execute_each(connection: AsyncConnection, values: Mapping[str, Any], statements: Iterable[UpdateBase]) -> None:
+async def execute_each(
+    connection: AsyncConnection, values: Mapping[str, Any], statements: Iterable[UpdateBase]
+) -> None:
     """Run statements in turn, each with the values it names."""
     for statement in statements:
         await connection.execute(statement, {name: values[name] for name in _names(statement)})

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import CTE, Float, Insert, Row, bindparam, insert, literal, select
 
-from dw_refserver.store.database import Database, later, now
+from dw_refserver.store.database import Database
+from dw_refserver.store.dialect import later, now
 from dw_refserver.store.rows import from_json
 from dw_refserver.store.tables import events, tasks
 

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Float, Row, bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dw_refserver.store.database import Database, later, now
+from dw_refserver.store.database import Database
+from dw_refserver.store.dialect import later, now
 from dw_refserver.store.tables import activities, events, instances, runs, schedules, tasks
 
 _DUE_SCHEDULES = (

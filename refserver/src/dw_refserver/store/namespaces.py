@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Row, String, bindparam, column, func, insert, select, table
 from sqlalchemy.exc import IntegrityError
 
-from dw_refserver.store.database import Database, now
+from dw_refserver.store.database import Database
+from dw_refserver.store.dialect import now
 from dw_refserver.store.tables import metadata, namespaces
 
 HEAD = "0001"

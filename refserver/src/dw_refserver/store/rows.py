@@ -14,7 +14,9 @@ from sqlalchemy import Integer, Subquery, Table, column, text
 from sqlalchemy.types import Double, Float, TypeEngine
 
 
-def from_json(table: Table, names: Sequence[str], parameter: str, *, postgres: bool, **extra: type[Float]) -> Subquery:
+def from_json(
+    table: Table, names: Sequence[str], parameter: str, *, postgres: bool, **extra: type[TypeEngine[Any]]
+) -> Subquery:
     """A subquery with the named columns of `table`, read from the JSON array bound to `parameter`.
 
     `extra` names columns that the table doesn't have, with their type.

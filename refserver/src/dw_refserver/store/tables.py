@@ -58,7 +58,9 @@ class JsonText(TypeDecorator[Any]):
 
 
 def _table(name: str, *parts: Column[Any] | Index | UniqueConstraint) -> Table:
-    return Table(name, metadata, *parts, mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate="utf8mb4_0900_bin")
+    return Table(
+        name, metadata, *parts, mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate="utf8mb4_0900_bin"
+    )
 
 
 def _id(name: str = "id", *, primary: bool = False, nullable: bool = False) -> Column[str]:

@@ -31,7 +31,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.engine import Decision, Task
-from dw_refserver.store.database import Database, execute_each, later, now, seconds_until, supports
+from dw_refserver.store.database import Database, execute_each
+from dw_refserver.store.dialect import later, now, seconds_until, supports
 from dw_refserver.store.history import append_events, create_tasks
 from dw_refserver.store.rows import to_json
 from dw_refserver.store.tables import JsonText, runs, tasks, workers
@@ -62,13 +63,14 @@ class Poll:
     worker_id: str
     poll_request_id: str | None
     lease: float
+    build_id: str | None = None
     task_type: str = "workflow"
 
     @property
     def values(self) -> dict[str, Any]:
         """The claim's parameters."""
         return {"ns": self.namespace, "q": self.queue, "worker": self.worker_id, "poll": self.poll_request_id,
-                "lease": self.lease, "kind": self.task_type}  # fmt: skip
+                "lease": self.lease, "build": self.build_id, "kind": self.task_type}  # fmt: skip
 
 
 def _held_by_this_poll() -> Select[Any]:
@@ -92,6 +94,7 @@ def _next_in_line() -> Select[Any]:
         .where(T.available_at <= now())
         .where(supports(W.supported_workflow_types, T.target_type))
         .where(T.compatibility.is_(None) | (T.compatibility == W.build_id))
+        .where(bindparam("build", type_=String).is_(None) | (bindparam("build", type_=String) == W.build_id))
         .order_by(T.available_at, T.id)
         .limit(1)
         .with_for_update(of=tasks, skip_locked=True)
@@ -114,8 +117,12 @@ def _claim_in_one() -> Select[Any]:
 
 
 _HELD_BY_THIS_POLL, _NEXT_IN_LINE = _held_by_this_poll(), _next_in_line()
-_TAKE = update(tasks).where(T.id == bindparam("chosen")).values(**_HELD, attempt_count=T.attempt_count + bindparam("bump"))
-_TAKEN = select(tasks, *_RUN_COLUMNS).join_from(tasks, runs, R.id == T.workflow_run_id).where(T.id == bindparam("chosen"))
+_TAKE = (
+    update(tasks).where(T.id == bindparam("chosen")).values(**_HELD, attempt_count=T.attempt_count + bindparam("bump"))
+)
+_TAKEN = (
+    select(tasks, *_RUN_COLUMNS).join_from(tasks, runs, R.id == T.workflow_run_id).where(T.id == bindparam("chosen"))
+)
 
 
 async def claim(db: Database, poll: Poll) -> Row[Any] | None:
@@ -141,10 +148,11 @@ async def _claim_in_turn(connection: AsyncConnection, poll: Poll) -> Row[Any] | 
     return (await connection.execute(_TAKEN, {"chosen": chosen.id})).first()
 
 
-_LOOK = (
+_LOOK: Select[Any] = (
     select(
         now().label("now"), T.id, T.status, T.lease_owner, T.lease_expires_at, T.attempt_count, T.queue,
-        T.namespace, T.compatibility, R.id.label("run_id"), R.status.label("run_status"), R.closed_reason.label("run_closed_reason"),
+        T.namespace, T.compatibility, R.id.label("run_id"), R.status.label("run_status"),
+        R.closed_reason.label("run_closed_reason"),
         R.closed_at.label("run_closed_at"), R.workflow_type, R.payload_codec, R.last_history_sequence,
     )
     .join_from(tasks, runs, R.id == T.workflow_run_id)
@@ -153,7 +161,7 @@ _LOOK = (
 _LOOK_LOCKED = _LOOK.with_for_update()
 
 
-def _task(row: Row[Any] | None) -> Task | None:
+def _task(row: Any) -> Task | None:
     return None if row is None else Task(**row._asdict())
 
 
@@ -240,7 +248,11 @@ _CLOSED_RUN = {
 
 @lru_cache
 def _close_both() -> Update:
-    return update(tasks).where(T.id == bindparam("task"), R.id == T.workflow_run_id).values({**_CLOSED_TASK, **_CLOSED_RUN})
+    return (
+        update(tasks)
+        .where(T.id == bindparam("task"), R.id == T.workflow_run_id)
+        .values({**_CLOSED_TASK, **_CLOSED_RUN})
+    )
 
 
 @lru_cache
@@ -256,7 +268,8 @@ def _settle_in_one() -> Select[Any]:
     )
     close_task = update(tasks).where(T.id == unchanged.c.id).values(_CLOSED_TASK)
     close_run = update(runs).where(R.id == unchanged.c.run_id).values(_CLOSED_RUN)
-    parts = [close_task, close_run, append_events(postgres=True, given=unchanged), create_tasks(postgres=True, given=unchanged)]
+    appends = append_events(postgres=True, given=unchanged), create_tasks(postgres=True, given=unchanged)
+    parts: list[UpdateBase] = [close_task, close_run, *appends]
     return select(unchanged.c.id).add_cte(*(part.cte(f"part_{number}") for number, part in enumerate(parts)))
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import Row, bindparam, func, select, update
 from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
-from dw_refserver.store.database import Database, later, now
+from dw_refserver.store.database import Database
+from dw_refserver.store.dialect import later, now
 from dw_refserver.store.tables import workers
 
 _KEY = (workers.c.namespace == bindparam("ns")) & (workers.c.worker_id == bindparam("worker"))
@@ -49,5 +50,3 @@ async def active(db: Database, namespace: str, stale_after: float) -> tuple[int,
     """How many workers have been heard of within `stale_after` seconds, and on how many queues."""
     row = await db.one(ACTIVE, {"ns": namespace, "ago": -float(stale_after)})
     return (row.workers, row.queues) if row else (0, 0)
-
-

@@ -9,7 +9,8 @@ from sqlalchemy import Float, Insert, Row, UpdateBase, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from dw_refserver.engine import Start, Started
-from dw_refserver.store.database import Database, later, now
+from dw_refserver.store.database import Database
+from dw_refserver.store.dialect import later, now
 from dw_refserver.store.history import append_events, create_tasks
 from dw_refserver.store.rows import to_json
 from dw_refserver.store.tables import JsonText, instances, runs, tasks

@@ -159,6 +159,7 @@ def upgrade() -> None:
         Index("activity_executions_due", "status", "next_deadline_at"),
     )
 
+
 def downgrade() -> None:
     raise NotImplementedError("go back by restoring the backup that was taken before the upgrade")
 
@@ -166,7 +167,11 @@ def downgrade() -> None:
 def _table(name: str, *parts: Any) -> None:
     if name in sa.inspect(op.get_bind()).get_table_names():
         return
-    options = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_0900_bin"}
+    options: dict[str, Any] = {
+        "mysql_engine": "InnoDB",
+        "mysql_charset": "utf8mb4",
+        "mysql_collate": "utf8mb4_0900_bin",
+    }
     op.create_table(name, *parts, **options)
 
 
