@@ -70,7 +70,7 @@ launch='exec dockerd "$@"'
 if ! mountpoint -q /; then
     # A plain chroot. The engine remounts its root when it unpacks an image, so it gets one that is a mount: from
     # /usr/.. the kernel steps into the mount that was just put over the root, from / it would not.
-    launch='exec unshare --mount sh -c "mount --rbind / / && exec chroot /usr/.. dockerd \"\$@\"" sh "$@"'
+    launch='exec unshare --mount --propagation unchanged sh -c "mount --rbind / / && exec chroot /usr/.. dockerd \"\$@\"" sh "$@"'
 fi
 # A session of its own: it outlives the shell, the terminal and the process group that asked for it.
 # shellcheck disable=SC2086  # the flags are split at blanks on purpose
