@@ -16,7 +16,7 @@ Plane = Literal["open", "control", "worker"]
 JsonBody = dict[str, Any]
 
 CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 """How long an ordinary request may take before its outcome counts as not known."""
 
 CONTROL_HEADER = "X-Durable-Workflow-Control-Plane-Version"

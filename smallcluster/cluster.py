@@ -91,14 +91,15 @@ class Cluster:
         urls = {name: found[name].url for name in (BALANCER, *self.settings.node_names) if name in found}
         return {name: url for name, url in urls.items() if url}
 
-    def services_with_other_configuration(self) -> list[str]:
-        """The running services whose configuration is not the one that would be started now."""
-        wanted = self.compose.configuration_hashes()
-        return sorted(
-            name
-            for name, container in self.containers().items()
-            if name in wanted and container.config_hash != wanted[name]
-        )
+    def environment_of(self, container: Container) -> dict[str, str]:
+        """The environment that a container was made with. It holds secrets: never print its values."""
+        pairs = self.client.containers.get(container.id).attrs["Config"]["Env"]
+        return dict(pair.split("=", 1) for pair in pairs)
+
+    def image_for(self, service: str) -> Image:
+        """The image that a service would be started from now."""
+        by_service = {"database": self.settings.db.value, "redis": "redis", BALANCER: "nginx"}
+        return self.images[by_service.get(service, "server")]
 
     def up(self, progress: Progress) -> None:
         """Bring the topology up in the contract's order and wait until every route is ready.

@@ -90,19 +90,6 @@ class Compose:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
         return kept | dict(self.variables)
 
-    def configuration_hashes(self) -> dict[str, str]:
-        """Compose's own hash of each service's configuration, environment included; containers carry theirs."""
-        outcome = self.run("config", "--hash", "*")
-        if outcome.status:
-            raise MachineCannotError(
-                "Compose refuses the cluster's files.",
-                seen=outcome.tail,
-                why="compose/ was edited, or the rendered files are gone.",
-                then="`git diff compose`, then `invoke render`.",
-            )
-        pairs = (line.split() for line in outcome.output.splitlines())
-        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-
 
 def _collect(process: subprocess.Popen[str], say: Callable[[str], None] | None) -> str:
     assert process.stdout is not None  # noqa: S101 - it was asked for three lines above

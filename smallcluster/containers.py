@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
-CONFIG_HASH_LABEL = "com.docker.compose.config-hash"
 ONE_OFF_LABEL = "com.docker.compose.oneoff"
 
 
@@ -37,8 +36,6 @@ class Container:
     command: tuple[str, ...] = ()
     network_mode: str = ""
     networks: tuple[str, ...] = ()
-    config_hash: str = ""
-    """Compose's hash of the configuration that the container was made from."""
     published: tuple[str, ...] = field(default=())
     """Host addresses that lead to the container, as `127.0.0.1:49153->8080/tcp`."""
     bindings: tuple[str, ...] = field(default=())
@@ -117,7 +114,6 @@ def container_from(attributes: Mapping[str, Any]) -> Container:
         command=(attributes["Path"], *attributes["Args"]),
         network_mode=host["NetworkMode"],
         networks=tuple(sorted(network.get("Networks") or {})),
-        config_hash=config["Labels"].get(CONFIG_HASH_LABEL, ""),
         published=tuple(_published(network.get("Ports") or {})),
         bindings=tuple(sorted(host.get("PortBindings") or {})),
     )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from smallcluster import api, checks, evidence, interrupts, render
+from smallcluster import api, checks, evidence, interrupts, lifecycle
 from smallcluster.checks.base import Live
 from smallcluster.cluster import Cluster
 from smallcluster.errors import ExitCode, PersonError
@@ -85,8 +85,7 @@ def _brought_up(cluster: Cluster, progress: Progress, kept: Evidence, *, already
     stopped = True
     try:
         if not already:
-            render.render(cluster.settings)
-            cluster.up(progress)
+            lifecycle.start(cluster, progress)
         yield
         stopped = False
     finally:

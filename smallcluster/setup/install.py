@@ -16,6 +16,8 @@ SCRIPTS = CHECKOUT / "scripts"
 APT_LOG = "apt.log"
 APT_DEADLINE = 900.0
 """Seconds for one apt run; a hundred megabytes on a slow line fit."""
+APT_PATIENCE = 120.0
+"""Seconds that an installation under way gets to end: one that is cut short leaves packages half configured."""
 DAEMON_SETTINGS = ("DOCKER_HOST", "SMALLCLUSTER_DOCKERD_ARGS", "SMALLCLUSTER_DOCKERD_LOG", "SMALLCLUSTER_DOCKERD_WAIT")
 """What scripts/start-engine.sh reads from the environment."""
 
@@ -25,13 +27,13 @@ def install(workshop: Workshop, machine: Machine, plan: Plan) -> None:
     with workshop.progress.step(f"installing {', '.join(plan.packages)}") as step:
         if plan.newer_suite is None:
             apt_install = [str(SCRIPTS / "apt-install.sh"), *plan.packages]
-            workshop.run_as_root(step, apt_install, log=APT_LOG, deadline=APT_DEADLINE)
+            workshop.run_as_root(step, apt_install, log=APT_LOG, deadline=APT_DEADLINE, patience=APT_PATIENCE)
             return
         with tempfile.TemporaryDirectory(prefix="smallcluster-apt-") as folder:
             write_newer_suite(Path(folder), machine, plan.newer_suite)
             step.say(f"{machine.title} lacks the plugins: taking them, and nothing else, from {plan.newer_suite}")
             apt_install = [str(SCRIPTS / "apt-install.sh"), "--add", folder, *plan.packages]
-            workshop.run_as_root(step, apt_install, log=APT_LOG, deadline=APT_DEADLINE)
+            workshop.run_as_root(step, apt_install, log=APT_LOG, deadline=APT_DEADLINE, patience=APT_PATIENCE)
 
 
 def write_newer_suite(folder: Path, machine: Machine, suite: str) -> None:

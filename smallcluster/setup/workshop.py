@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from smallcluster.errors import MachineCannotError
 from smallcluster.paths import STATE
@@ -19,6 +22,8 @@ from smallcluster.setup.machine import Right
 LOGS = STATE / "setup"
 TAIL = 12
 """Lines of a failed command's output that go into the message."""
+PATIENCE = 10.0
+"""Seconds that a command gets to end when it is told to."""
 _BUILDER_PREFIX = re.compile(r"^#\d+ (\d+\.\d+ )?")
 
 
@@ -28,7 +33,7 @@ class Workshop:
 
     progress: Progress
     right: Right
-    running: set[subprocess.Popen[str]] = field(default_factory=set)
+    running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     closed: threading.Event = field(default_factory=threading.Event)
 
     def run(
@@ -38,22 +43,28 @@ class Workshop:
         *,
         log: str,
         deadline: float,
+        patience: float = PATIENCE,
         variables: Mapping[str, str] | None = None,
     ) -> None:
         """Run a command to its end, its output in `LOGS/log`; `step` shows its last line every two seconds.
 
-        Raises MachineCannotError when it fails, or when it lasts longer than `deadline` seconds.
+        Raises MachineCannotError when it fails, or when it lasts longer than `deadline` seconds. One that has
+        to be ended early gets `patience` seconds to do so by itself.
         """
         file = LOGS / log
         file.parent.mkdir(parents=True, exist_ok=True)
-        process = self._start(command, {**os.environ, **(variables or {})})
-        late = threading.Timer(deadline, end, [process])
+        with file.open("ab") as output:
+            output.write(f"$ {shlex.join(command)}\n".encode())
+            output.flush()
+            begin = output.tell()
+            process = self._start(command, output, {**os.environ, **(variables or {})})
+        late = threading.Timer(deadline, end, [process, patience])
         late.start()
         try:
-            tail = _copy(process, file, step)
+            tail = _follow(process, file, begin, step)
         finally:
             late.cancel()
-            end(process)
+            end(process, patience)
             self.running.discard(process)
         if process.returncode:
             raise MachineCannotError(
@@ -63,12 +74,19 @@ class Workshop:
             )
 
     def run_as_root(
-        self, step: Step, command: Sequence[str], *, log: str, deadline: float, **variables: str | None
+        self,
+        step: Step,
+        command: Sequence[str],
+        *,
+        log: str,
+        deadline: float,
+        patience: float = PATIENCE,
+        **variables: str | None,
     ) -> None:
         """As `run`, as root: through sudo where this user isn't root. Variables with a value are handed over."""
         handed = [f"{name}={value}" for name, value in variables.items() if value is not None]
         prefix = ["env"] if self.right == "root" else ["sudo", "-n", "env"]
-        self.run(step, [*prefix, *handed, *command], log=log, deadline=deadline)
+        self.run(step, [*prefix, *handed, *command], log=log, deadline=deadline, patience=patience)
 
     def stop(self) -> None:
         """End every command that runs now; none can be started any more."""
@@ -76,16 +94,15 @@ class Workshop:
         for process in list(self.running):
             end(process)
 
-    def _start(self, command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[str]:
+    def _start(self, command: Sequence[str], output: BinaryIO, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start a command that writes straight to its log: nobody has to read on for it to be able to end."""
         if self.closed.is_set():
             raise MachineCannotError(f"`{_short(command)}` was not begun: setup is being stopped.")
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             env=variables,
             start_new_session=True,
         )
@@ -93,30 +110,36 @@ class Workshop:
         return process
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """End a command and its children, if it still runs: politely, and after ten seconds not."""
-    for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+def end(process: subprocess.Popen[bytes], patience: float = PATIENCE) -> None:
+    """End a command and its children, if it still runs: politely, and after `patience` seconds not."""
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, PATIENCE)):
         if process.poll() is not None:
             return
         try:
             os.killpg(process.pid, number)
-            process.wait(timeout=patience)
+            process.wait(timeout=seconds)
         except (ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
             continue
 
 
-def _copy(process: subprocess.Popen[str], file: Path, step: Step) -> list[str]:
-    """Copy a command's output to its log; returns the last lines."""
-    assert process.stdout is not None  # noqa: S101 - it was asked for where the process was started
+def _follow(process: subprocess.Popen[bytes], file: Path, begin: int, step: Step) -> list[str]:
+    """Show what a command writes to its log until it ends; returns the last lines."""
     tail: list[str] = []
-    with file.open("a") as log, process.stdout as output:
-        for line in output:
-            log.write(line)
-            if text := line.strip():
-                tail = [*tail[1 - TAIL :], text]
-                step.detail = f"{file.stem}: {_BUILDER_PREFIX.sub('', text)[:100]}"
-    process.wait()
-    return tail
+    with file.open(errors="replace") as output:
+        output.seek(begin)
+        while True:
+            ended = _ended(process)
+            tail = [*tail, *(line.strip() for line in output if line.strip())][-TAIL:]
+            if tail:
+                step.detail = f"{file.stem}: {_BUILDER_PREFIX.sub('', tail[-1])[:100]}"
+            if ended:
+                return tail
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=0.2)
+    return process.returncode is not None
 
 
 def _short(command: Sequence[str]) -> str:

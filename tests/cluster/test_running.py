@@ -83,9 +83,9 @@ def test_up_with_other_settings_is_refused_and_changes_nothing(invoke: Invoke, c
     ran = invoke("up", f"--db={db}", APP_VERSION="9.9.9")
     assert ran.code == 12
     assert "exported APP_VERSION=9.9.9 overrides env/cluster.env" in ran.err
+    assert "server-a has another APP_VERSION" in ran.err
     assert "stop-the-world" in ran.err
     assert identities(client, db) == before
-    invoke("render", f"--db={db}")  # the files again as the cluster was started
 
 
 @pytest.mark.parametrize("verb", ["bootstrap", "migrate"])
@@ -189,7 +189,7 @@ def test_a_node_that_hangs_is_named_in_bounded_time(invoke: Invoke, client: Any,
         node.unpause()
     assert ran.code == 10
     assert ran.checks()["nodes-ready"] == "broken"
-    assert ran.seconds < 120
+    assert ran.seconds < 90
     _until_smoke_holds(invoke, db)
 
 

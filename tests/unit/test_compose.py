@@ -64,8 +64,3 @@ def test_an_interrupt_ends_the_command_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stand_in(code).run("up", say=interrupt)
     assert not Path(f"/proc/{alive.read_text()}").exists()
-
-
-def test_hashes_are_read_by_service() -> None:
-    hashes = stand_in("print('server-a abc'); print('redis def')").configuration_hashes()
-    assert hashes == {"server-a": "abc", "redis": "def"}

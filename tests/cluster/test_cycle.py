@@ -1,0 +1,192 @@
+"""Starting, failing to start, being stopped half way: what is said, which exit code, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smallcluster.paths import CHECKOUT, STATE
+
+from .conftest import Invoke, finish, leftovers, start
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
+
+CHECKS = 17
+
+
+@pytest.fixture
+def local_env() -> Iterator[Path]:
+    """env/local.env for one test; a person's own file is put back."""
+    path = CHECKOUT / "env" / "local.env"
+    before = path.read_text() if path.exists() else None
+    yield path
+    if before is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_text(before)
+
+
+def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: str) -> None:
+    ran = invoke("smoke", f"--db={db}", "--json")
+    assert ran.code == 0, ran.err
+    data = ran.data
+    assert (data["verdict"], data["exit_code"], data["database"]) == ("holds", 0, db)
+    assert list(ran.checks().values()) == ["holds"] * CHECKS
+    assert all(check["evidence"] for check in data["checks"])
+    assert [phase["name"].split()[0] for phase in data["phases"]] == ["up", "ready", f"{CHECKS}", "down"]
+    assert {image["origin"] for image in data["images"].values()} <= {"built here", "pulled"}
+    assert not leftovers(client, db)
+    folder = Path(data["evidence"])
+    logs = {path.stem for path in (folder / "logs").iterdir()}
+    assert logs == {"database", "redis", "bootstrap", "server-a", "server-b", "balancer", "scheduler"}
+    assert (folder / "env" / "server-b.env").read_text().count("DW_SERVER_ID=server-b") == 1
+
+
+def test_three_nodes(invoke: Invoke, db: str) -> None:
+    ran = invoke("smoke", f"--db={db}", "--nodes=3", "--json")
+    assert ran.code == 0, ran.err
+    crossed = next(one for one in ran.data["checks"] if one["check"] == "task-completed-on-other-node")
+    assert len(crossed["evidence"]) == 6
+
+
+def test_keep_leaves_it_and_says_where(invoke: Invoke, client: Any, db: str) -> None:
+    ran = invoke("smoke", f"--db={db}", "--keep")
+    assert ran.code == 0
+    assert "Left running: balancer http://127.0.0.1:" in ran.out
+    assert "Verdict: HOLDS" in ran.out.splitlines()[-1]
+    assert invoke("down", f"--db={db}").code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "moment", ["▶ up", "database started", "bootstrap started", "server-a started", "▶ ready", f"▶ {CHECKS} checks"]
+)
+def test_stopped_at_any_moment_nothing_is_left(client: Any, db: str, number: signal.Signals, moment: str) -> None:
+    if number is signal.SIGTERM and moment not in ("bootstrap started", "▶ ready"):
+        pytest.skip("both signals take one path; SIGTERM is tried at two moments")
+    process = start("smoke", f"--db={db}")
+    _until_told(process, moment)
+    process.send_signal(number)
+    ran = finish(process)
+    assert ran.code == 11, ran.err
+    assert "Traceback" not in ran.err
+    assert f"Stopped by {number.name}" in ran.out
+    assert not leftovers(client, db)
+
+
+def test_a_second_ctrl_c_during_teardown_does_not_cut_it_short(client: Any, db: str) -> None:
+    process = start("smoke", f"--db={db}")
+    _until_told(process, "server-a started")
+    process.send_signal(signal.SIGINT)
+    _until_told(process, "▶ down")
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 11
+    assert not leftovers(client, db)
+
+
+def test_an_interrupted_up_leaves_nothing(client: Any, db: str) -> None:
+    process = start("up", f"--db={db}")
+    _until_told(process, "bootstrap started")
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 11
+    assert not leftovers(client, db)
+
+
+def test_a_killed_run_is_found_and_can_be_taken_away(invoke: Invoke, client: Any, db: str) -> None:
+    process = start("smoke", f"--db={db}")
+    _until_told(process, "database started")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert leftovers(client, db)
+    ran = invoke("down", f"--db={db}")
+    assert ran.code == 0, ran.err
+
+
+def test_a_node_that_refuses_to_start_is_told_with_its_own_words(
+    invoke: Invoke, client: Any, db: str, local_env: Path
+) -> None:
+    local_env.write_text("DW_AUTH_DRIVER=nonsense\n")
+    ran = invoke("smoke", f"--db={db}")
+    assert ran.code == 10, ran.err
+    assert "did not come up: exited with status" in ran.out
+    assert "DW_AUTH_DRIVER" in ran.out
+    assert "Verdict: BROKEN" in ran.out
+    assert not leftovers(client, db)
+
+
+def test_a_bootstrap_that_fails_is_told(invoke: Invoke, client: Any, db: str, local_env: Path) -> None:
+    local_env.write_text("DB_PORT=1\nDW_BOOTSTRAP_RETRIES=1\nDW_BOOTSTRAP_DELAY_SECONDS=0\n")
+    ran = invoke("up", f"--db={db}")
+    assert ran.code == 10, ran.err
+    assert "bootstrap did not come up: exited with status 1" in ran.err
+    assert not leftovers(client, db)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("smoke", "--db=sqlite"), 12, "--db=mysql or --db=pgsql"),
+        (("smoke",), 12, "No database was named"),
+        (("up", "--db=mysql", "--nodes=4"), 12, "--nodes=2 or --nodes=3"),
+        (("up", "--db=mysql", "--nodes=1"), 12, "--nodes=2 or --nodes=3"),
+        (("bootstrap", "--db=mysql"), 13, "invoke up --db=mysql"),
+        (("logs",), 12, "No database was named"),
+        (("logs", "--db=mysql"), 13, "invoke up --db=mysql"),
+    ],
+)
+def test_wrong_questions_get_a_sentence(invoke: Invoke, arguments: tuple[str, ...], code: int, words: str) -> None:
+    ran = invoke(*arguments)
+    assert ran.code == code, ran.err
+    assert words in ran.err
+    assert ran.out == ""
+
+
+@pytest.mark.parametrize("verb", ["smoke", "up", "down", "status", "logs", "bootstrap", "doctor"])
+def test_without_an_engine_every_verb_says_so(invoke: Invoke, db: str, verb: str, tmp_path: Path) -> None:
+    arguments = [verb] if verb == "doctor" else [verb, f"--db={db}"]
+    ran = invoke(*arguments, DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+    assert ran.code == 13
+    assert "invoke setup" in ran.err + ran.out or "DOCKER_HOST" in ran.err + ran.out
+
+
+def test_as_json_even_a_stop_is_json_alone(invoke: Invoke) -> None:
+    ran = invoke("smoke", "--db=oracle", "--json")
+    assert ran.data["exit_code"] == ran.code == 12
+    assert ran.data["problem"]["then"]
+
+
+def test_clusters_of_both_databases_run_at_the_same_time(invoke: Invoke, client: Any, db: str) -> None:
+    other = {"mysql": "pgsql", "pgsql": "mysql"}[db]
+    assert invoke("up", f"--db={db}").code == 0
+    try:
+        ran = invoke("smoke", f"--db={other}")
+        assert ran.code == 0, ran.out
+        assert invoke("smoke", f"--db={db}").code == 0
+        assert not leftovers(client, other)
+    finally:
+        invoke("down", f"--db={db}")
+
+
+def test_the_state_folder_is_private_where_it_holds_secrets(invoke: Invoke, db: str) -> None:
+    ran = invoke("render", f"--db={db}")
+    assert ran.code == 0
+    for path in map(Path, ran.out.split()):
+        assert path.is_relative_to(STATE)
+        assert path.suffix != ".env" or path.stat().st_mode & 0o777 == 0o600
+
+
+def _until_told(process: subprocess.Popen[str], words: str) -> None:
+    """Read the progress until these words come."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} never came: {''.join(seen)}")
