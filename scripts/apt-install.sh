@@ -16,8 +16,10 @@ if [ "${1-}" = "--add" ]; then
 fi
 
 echo "apt-get update"
-apt-get update -qq -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Update::Error-Mode=any
+apt-get update -qq -o DPkg::Lock::Timeout=60 -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Update::Error-Mode=any
 
 echo "apt-get install $*"
-exec apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 \
+# From here on it runs to its end: packages that were cut short would stay half configured.
+trap '' INT TERM HUP
+exec apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=60 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 \
     -o Dpkg::Options::=--force-confold "$@"

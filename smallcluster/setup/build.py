@@ -11,11 +11,11 @@ from smallcluster.images import names
 from smallcluster.recipes import BASE, IMAGE_LABEL, IMAGES, RECIPE_LABEL, recipe
 from smallcluster.setup import wheels
 from smallcluster.setup.install import SCRIPTS
-from smallcluster.setup.workshop import Workshop
+from smallcluster.setup.workshop import Limits, Workshop
 
 SUITE = "trixie"
 """Debian 13, the base of every local image."""
-BUILD_DEADLINE = 900.0
+BUILD_LIMITS = Limits(900.0)
 _CERTIFICATES = ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
@@ -25,7 +25,7 @@ def build_base(workshop: Workshop, architecture: str, mirror: str) -> None:
     with workshop.progress.step(f"building {tag} from {urlsplit(mirror).hostname or mirror}") as step:
         command = [str(SCRIPTS / "build-base.sh"), tag, SUITE, architecture, mirror, recipe(BASE)]
         host = os.environ.get("DOCKER_HOST")
-        workshop.run_as_root(step, command, log="base.log", deadline=BUILD_DEADLINE, DOCKER_HOST=host)
+        workshop.run_as_root(step, command, log="base.log", limits=BUILD_LIMITS, variables={"DOCKER_HOST": host})
 
 
 def lay_out_server(workshop: Workshop, architecture: str, context: Path) -> None:
@@ -40,7 +40,7 @@ def build_image(workshop: Workshop, service: str, base: str, context: Path = IMA
     with workshop.progress.step(f"building {tag}") as step:
         command = build_command(service, tag, base, context)
         variables = {"BUILDKIT_PROGRESS": "plain", **apt_proxies()}
-        workshop.run(step, command, log=f"{service}.log", deadline=BUILD_DEADLINE, variables=variables)
+        workshop.run(step, command, log=f"{service}.log", limits=BUILD_LIMITS, variables=variables)
 
 
 def build_command(service: str, tag: str, base: str, context: Path) -> list[str]:

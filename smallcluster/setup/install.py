@@ -10,14 +10,12 @@ from smallcluster.paths import CHECKOUT
 from smallcluster.setup import apt
 from smallcluster.setup.machine import Machine
 from smallcluster.setup.plan import Plan, packages_of
-from smallcluster.setup.workshop import Workshop
+from smallcluster.setup.workshop import Limits, Workshop
 
 SCRIPTS = CHECKOUT / "scripts"
 APT_LOG = "apt.log"
-APT_DEADLINE = 900.0
-"""Seconds for one apt run; a hundred megabytes on a slow line fit."""
-APT_PATIENCE = 120.0
-"""Seconds that an installation under way gets to end: one that is cut short leaves packages half configured."""
+APT_LIMITS = Limits(deadline=900.0, patience=120.0)
+"""A hundred megabytes on a slow line fit. An installation that is cut short leaves packages half configured."""
 DAEMON_SETTINGS = ("DOCKER_HOST", "SMALLCLUSTER_DOCKERD_ARGS", "SMALLCLUSTER_DOCKERD_LOG", "SMALLCLUSTER_DOCKERD_WAIT")
 """What scripts/start-engine.sh reads from the environment."""
 
@@ -27,13 +25,13 @@ def install(workshop: Workshop, machine: Machine, plan: Plan) -> None:
     with workshop.progress.step(f"installing {', '.join(plan.packages)}") as step:
         if plan.newer_suite is None:
             apt_install = [str(SCRIPTS / "apt-install.sh"), *plan.packages]
-            workshop.run_as_root(step, apt_install, log=APT_LOG, deadline=APT_DEADLINE, patience=APT_PATIENCE)
+            workshop.run_as_root(step, apt_install, log=APT_LOG, limits=APT_LIMITS)
             return
         with tempfile.TemporaryDirectory(prefix="smallcluster-apt-") as folder:
             write_newer_suite(Path(folder), machine, plan.newer_suite)
             step.say(f"{machine.title} lacks the plugins: taking them, and nothing else, from {plan.newer_suite}")
             apt_install = [str(SCRIPTS / "apt-install.sh"), "--add", folder, *plan.packages]
-            workshop.run_as_root(step, apt_install, log=APT_LOG, deadline=APT_DEADLINE, patience=APT_PATIENCE)
+            workshop.run_as_root(step, apt_install, log=APT_LOG, limits=APT_LIMITS)
 
 
 def write_newer_suite(folder: Path, machine: Machine, suite: str) -> None:
@@ -57,7 +55,7 @@ def start_engine(workshop: Workshop) -> None:
     settings = {name: os.environ.get(name) for name in DAEMON_SETTINGS}
     with workshop.progress.step("starting the engine") as step:
         script = [str(SCRIPTS / "start-engine.sh")]
-        workshop.run_as_root(step, script, log="engine.log", deadline=90.0, **settings)
+        workshop.run_as_root(step, script, log="engine.log", limits=Limits(90.0), variables=settings)
         step.done(step.detail.removeprefix("engine: "))
 
 

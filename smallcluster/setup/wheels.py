@@ -11,14 +11,14 @@ from smallcluster.errors import MachineCannotError
 from smallcluster.paths import STATE
 from smallcluster.progress import Step
 from smallcluster.recipes import IMAGES, REFSERVER, SERVER
-from smallcluster.setup.workshop import Workshop
+from smallcluster.setup.workshop import Limits, Workshop
 
 PYTHON = "3.13"
 """The node image's Python (Debian 13); this process may run another."""
 LOCK = REFSERVER / "requirements.lock"
 STORE = STATE / "setup" / "wheels"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-DEADLINE = 600.0
+LIMITS = Limits(600.0)
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC = (17, 24, 26, 27, 28, 31, 34, 35, 39)
 """Minor versions of glibc 2 that wheels are tagged with, up to Debian 13's."""
@@ -31,7 +31,7 @@ def lay_out(workshop: Workshop, step: Step, architecture: str, context: Path) ->
     shutil.copytree(_dependencies(workshop, step, architecture), context / "wheels")
     step.say("building the server's own wheel")
     wheel = [*PIP, "wheel", "--no-deps", "--wheel-dir", str(context / "app"), str(_copy_of_sources(context))]
-    workshop.run(step, wheel, log="wheels.log", deadline=DEADLINE)
+    workshop.run(step, wheel, log="wheels.log", limits=LIMITS)
     shutil.rmtree(context / "src")
 
 
@@ -47,7 +47,7 @@ def _dependencies(workshop: Workshop, step: Step, architecture: str) -> Path:
     step.say(f"downloading the locked wheels for Python {PYTHON} on {architecture}")
     download = [*PIP, "download", "--no-deps", "--only-binary=:all:", *platform_tags(architecture)]
     for wanted in (["-r", str(LOCK)], ["pip"]):
-        workshop.run(step, [*download, "--dest", str(part), *wanted], log="wheels.log", deadline=DEADLINE)
+        workshop.run(step, [*download, "--dest", str(part), *wanted], log="wheels.log", limits=LIMITS)
     return part.rename(store)
 
 

@@ -23,8 +23,15 @@ LOGS = STATE / "setup"
 TAIL = 12
 """Lines of a failed command's output that go into the message."""
 PATIENCE = 10.0
-"""Seconds that a command gets to end when it is told to."""
 _BUILDER_PREFIX = re.compile(r"^#\d+ (\d+\.\d+ )?")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that a command may last, and seconds that it gets to end by itself when it is told to."""
+
+    deadline: float
+    patience: float = PATIENCE
 
 
 @dataclass
@@ -42,14 +49,12 @@ class Workshop:
         command: Sequence[str],
         *,
         log: str,
-        deadline: float,
-        patience: float = PATIENCE,
+        limits: Limits,
         variables: Mapping[str, str] | None = None,
     ) -> None:
         """Run a command to its end, its output in `LOGS/log`; `step` shows its last line every two seconds.
 
-        Raises MachineCannotError when it fails, or when it lasts longer than `deadline` seconds. One that has
-        to be ended early gets `patience` seconds to do so by itself.
+        Raises MachineCannotError when it fails or lasts longer than its limits.
         """
         file = LOGS / log
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,13 +63,13 @@ class Workshop:
             output.flush()
             begin = output.tell()
             process = self._start(command, output, {**os.environ, **(variables or {})})
-        late = threading.Timer(deadline, end, [process, patience])
+        late = threading.Timer(limits.deadline, end, [process, limits.patience])
         late.start()
         try:
             tail = _follow(process, file, begin, step)
         finally:
             late.cancel()
-            end(process, patience)
+            end(process, limits.patience)
             self.running.discard(process)
         if process.returncode:
             raise MachineCannotError(
@@ -79,14 +84,13 @@ class Workshop:
         command: Sequence[str],
         *,
         log: str,
-        deadline: float,
-        patience: float = PATIENCE,
-        **variables: str | None,
+        limits: Limits,
+        variables: Mapping[str, str | None] | None = None,
     ) -> None:
         """As `run`, as root: through sudo where this user isn't root. Variables with a value are handed over."""
-        handed = [f"{name}={value}" for name, value in variables.items() if value is not None]
+        handed = [f"{name}={value}" for name, value in (variables or {}).items() if value is not None]
         prefix = ["env"] if self.right == "root" else ["sudo", "-n", "env"]
-        self.run(step, [*prefix, *handed, *command], log=log, deadline=deadline, patience=patience)
+        self.run(step, [*prefix, *handed, *command], log=log, limits=limits)
 
     def stop(self) -> None:
         """End every command that runs now; none can be started any more."""

@@ -17,7 +17,7 @@ from smallcluster.setup import build, wheels, workshop
 from smallcluster.setup.machine import EngineState, Machine, Tools
 from smallcluster.setup.report import SetupReport
 from smallcluster.setup.survey import Look, items
-from smallcluster.setup.workshop import Workshop
+from smallcluster.setup.workshop import Limits, Workshop
 
 MACHINE = Machine("debian", "12", "Debian GNU/Linux 12 (bookworm)", "root")
 TOOLS = Tools(cli=True, daemon=True, compose="2.26.1", buildx="0.13.1")
@@ -37,7 +37,7 @@ def image(service: str) -> Image:
 
 def test_a_commands_output_goes_to_its_log(shop: Workshop, tmp_path: Path) -> None:
     with shop.progress.step("a step") as step:
-        shop.run(step, ["sh", "-c", "echo one; echo '#7 1.5 two' >&2"], log="a.log", deadline=10)
+        shop.run(step, ["sh", "-c", "echo one; echo '#7 1.5 two' >&2"], log="a.log", limits=Limits(10))
         assert step.detail == "a: two"
     assert (tmp_path / "a.log").read_text().partition("\n")[2] == "one\n#7 1.5 two\n"
 
@@ -48,7 +48,7 @@ def test_a_failure_shows_the_end_of_the_output_and_the_log(shop: Workshop, tmp_p
         pytest.raises(MachineCannotError, match="exited with 7") as failed,
         shop.progress.step("a step") as step,
     ):
-        shop.run(step, ["sh", "-c", script], log="a.log", deadline=10)
+        shop.run(step, ["sh", "-c", script], log="a.log", limits=Limits(10))
     assert "line 30" in failed.value.seen
     assert "line 18\n" not in failed.value.seen
     assert str(tmp_path / "a.log") in failed.value.then
@@ -57,7 +57,7 @@ def test_a_failure_shows_the_end_of_the_output_and_the_log(shop: Workshop, tmp_p
 def test_a_command_that_lasts_too_long_is_ended(shop: Workshop) -> None:
     began = time.monotonic()
     with pytest.raises(MachineCannotError, match="SIGTERM"), shop.progress.step("a step") as step:
-        shop.run(step, ["sleep", "60"], log="a.log", deadline=0.2)
+        shop.run(step, ["sleep", "60"], log="a.log", limits=Limits(0.2))
     assert time.monotonic() - began < 10
 
 
@@ -67,7 +67,7 @@ def test_stopping_ends_what_runs_and_starts_nothing_more(shop: Workshop) -> None
     def work() -> None:
         try:
             with shop.progress.step("a step") as step:
-                shop.run(step, ["sh", "-c", "sleep 60 & wait"], log="a.log", deadline=60)
+                shop.run(step, ["sh", "-c", "sleep 60 & wait"], log="a.log", limits=Limits(60))
         except MachineCannotError as error:
             failures.append(error)
 
@@ -80,20 +80,20 @@ def test_stopping_ends_what_runs_and_starts_nothing_more(shop: Workshop) -> None
     assert not worker.is_alive()
     assert "SIGTERM" in str(failures[0])
     with pytest.raises(MachineCannotError, match="being stopped"), shop.progress.step("a step") as step:
-        shop.run(step, ["true"], log="a.log", deadline=10)
+        shop.run(step, ["true"], log="a.log", limits=Limits(10))
 
 
 def test_what_must_not_be_cut_short_gets_its_time(shop: Workshop, tmp_path: Path) -> None:
     done = tmp_path / "done"
     script = f"trap '' TERM; yes | head -c 200000; sleep 1; touch {done}"
     with shop.progress.step("a step") as step:
-        shop.run(step, ["sh", "-c", script], log="a.log", deadline=0.2, patience=30)
+        shop.run(step, ["sh", "-c", script], log="a.log", limits=Limits(0.2, 30))
     assert done.exists()
 
 
 def test_a_password_prompt_can_not_hang_a_command(shop: Workshop) -> None:
     with shop.progress.step("a step") as step:
-        shop.run(step, ["sh", "-c", "read answer || echo nobody is there"], log="a.log", deadline=10)
+        shop.run(step, ["sh", "-c", "read answer || echo nobody is there"], log="a.log", limits=Limits(10))
         assert step.detail == "a: nobody is there"
 
 
