@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from smallcluster import interrupts
 from smallcluster.errors import MachineCannotError
 
 
@@ -51,24 +52,11 @@ class Compose:
         Returns the outcome whatever the status. Raises MachineCannotError at the deadline. The child has a
         session of its own, so that Ctrl-C reaches only the harness, which then ends the child.
         """
-        process = subprocess.Popen(
-            self.argv(arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=self.environment(),
-            start_new_session=True,
-        )
         expired = threading.Event()
-
-        def too_late() -> None:
-            expired.set()
-            _end(process)
-
-        late = threading.Timer(deadline, too_late)
-        late.start()
+        with interrupts.deferred():
+            process = self._spawn(arguments)
+            late = threading.Timer(deadline, _end_late, (process, expired))
+            late.start()
         try:
             output = _collect(process, say)
         except BaseException:
@@ -84,6 +72,18 @@ class Compose:
                 then="look with `invoke status` and `invoke logs`, then `invoke down`.",
             )
         return Outcome(process.returncode, output)
+
+    def _spawn(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.argv(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=self.environment(),
+            start_new_session=True,
+        )
 
     def environment(self) -> dict[str, str]:
         """The child's environment: ours, less what could change the project's meaning, plus its variables."""
@@ -101,6 +101,11 @@ def _collect(process: subprocess.Popen[str], say: Callable[[str], None] | None) 
                 say(line.strip())
     process.wait()
     return "".join(lines)
+
+
+def _end_late(process: subprocess.Popen[str], expired: threading.Event) -> None:
+    expired.set()
+    _end(process)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -102,9 +102,9 @@ def checked(line: Line) -> Line:
             why="Compose would expand it, so the node would see another value than this file says.",
             then="choose a value without $, then repeat the command.",
         )
-    if any(ord(character) < 32 for character in line.value) or "'" in line.value:
+    if any(ord(character) < 32 or character in "'\\" for character in line.value):
         raise AskedWronglyError(
-            f"{line.where}: the value of {line.name} contains a line break, control character or single quote.",
+            f"{line.where}: the value of {line.name} contains a line break, control character, quote or backslash.",
             why="env files can't carry it to every reader unchanged.",
             then="choose another value, then repeat the command.",
         )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from smallcluster.api import redact
 from smallcluster.containers import Container, read_containers
-from smallcluster.errors import AskedWronglyError, InterruptedRunError, MachineCannotError
+from smallcluster.errors import AskedWronglyError, MachineCannotError
+from smallcluster.interrupts import Interruption
 from smallcluster.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def print_logs(client: DockerClient, settings: Settings, services: Sequence[str]
         for service, line in lines:
             out.write(f"{service:<{width}} | {redact(line, settings.secret_values)}\n")
             out.flush()
-    except InterruptedRunError:
+    except Interruption:
         if not follow:
             raise
 

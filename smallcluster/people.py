@@ -29,6 +29,8 @@ def _guarded(body: Callable[[], ExitCode], *, debug: bool, as_json: bool) -> Exi
             return body()
     except PersonError as problem:
         return _tell(problem, as_json=as_json)
+    except interrupts.Interruption as stop:
+        return _tell(stop.problem, as_json=as_json)
     except KeyboardInterrupt:
         return _tell(InterruptedRunError("Stopped by Ctrl-C."), as_json=as_json)
     except BrokenPipeError:  # the reader of our output went away; there is nobody to tell

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TextIO
 
+from smallcluster import interrupts
+
 LONGEST_SILENCE = 1.7
 """Seconds after which a running step says that it is still running; with the ticker's grain it stays under 2."""
 
@@ -80,12 +82,13 @@ class Progress:
     def step(self, name: str) -> Iterator[Step]:
         """Run a named step: a start line, a sign of life every two seconds, a line with its duration."""
         step = Step(name, self)
-        self.line(f"▶ {name}")
         over = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(step, over), daemon=True)
-        ticker.start()
+        with interrupts.deferred():
+            ticker.start()
         failed = True
         try:
+            self.line(f"▶ {name}")
             yield step
             failed = False
         finally:

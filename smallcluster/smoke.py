@@ -65,6 +65,8 @@ def smoke(cluster: Cluster, progress: Progress, *, keep: bool, began: float) -> 
     try:
         with _brought_up(cluster, progress, kept, already=here, keep=keep):
             findings = run_checks(cluster, progress, kept)
+    except interrupts.Interruption as stop:
+        problem = stop.problem
     except PersonError as stop:
         problem = stop
     return SmokeReport(
@@ -73,7 +75,7 @@ def smoke(cluster: Cluster, progress: Progress, *, keep: bool, began: float) -> 
         phases=tuple(progress.phases),
         evidence=kept,
         brought_up=not here,
-        kept=keep or here,
+        kept=here or (keep and problem is None),
         seconds=time.monotonic() - began,
         problem=problem,
     )
@@ -110,7 +112,9 @@ def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Fi
         live.worker_protocol = _worker_protocol(live)
         pool = ThreadPoolExecutor(max_workers=CHECKS_AT_ONCE)
         try:
-            findings = tuple(pool.map(lambda check: check.run(live), checks.ALL))
+            with interrupts.deferred():
+                running = [pool.submit(check.run, live) for check in checks.ALL]
+            findings = tuple(future.result() for future in running)
         finally:  # an interrupt must not wait for requests in flight: they end by their own timeouts
             pool.shutdown(wait=False, cancel_futures=True)
         holding = sum(finding.verdict is Verdict.HOLDS for finding in findings)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallcluster import engine, locks, people
+from smallcluster import engine, interrupts, locks, people
 from smallcluster.containers import read_containers
 from smallcluster.errors import AskedWronglyError, ExitCode
 from smallcluster.progress import Progress
@@ -190,7 +190,8 @@ def _cluster(db: str, nodes: int, progress: Progress) -> Cluster:
     client = engine.connect()
     count = _node_count(client, database, nodes)
     settings = _settings(db, count, progress)
-    found = images.resolve(["server", database.value, "redis", "nginx"])
+    with interrupts.deferred():
+        found = images.resolve(["server", database.value, "redis", "nginx"])
     for line in images_lines(found):
         progress.line(line)
     return Cluster(settings=settings, images=found, client=client)

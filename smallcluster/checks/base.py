@@ -106,13 +106,9 @@ class Check(Generic[F]):
 
     def run(self, live: Live) -> Finding:
         """Look (or share an earlier look) and judge. A look that fails is unknown, with the reason."""
-        from smallcluster.errors import InterruptedRunError
-
         began = time.monotonic()
         try:
             judgement = self.judge(live.facts(self.probe))
-        except InterruptedRunError:
-            raise
         except Exception as problem:
             judgement = unknown(
                 f"{type(problem).__name__}: {problem}",

@@ -35,7 +35,8 @@ def test_values_keep_their_place(tmp_path: Path) -> None:
         ("DW_AUTH_TOKN=x\n", "env/x.env:1", "DW_AUTH_TOKEN"),
         ("DB_PASSWORD=pa$$word\n", "env/x.env:1", "contains a $"),
         ('A="two\nlines"\n', "env/x.env:1", "line break"),
-        ('A="it\'s"\n', "env/x.env:1", "single quote"),
+        ('A="it\'s"\n', "env/x.env:1", "quote or backslash"),
+        ("A=C:\\\\temp\n", "env/x.env:1", "backslash"),
     ],
 )
 def test_bad_lines_are_refused_with_file_and_line(tmp_path: Path, text: str, where: str, word: str) -> None:
@@ -68,7 +69,7 @@ def test_families_of_names_are_known_by_prefix(tmp_path: Path) -> None:
     assert read(tmp_path, "DW_V2_LIMIT_PENDING_TIMERS=5\n")["DW_V2_LIMIT_PENDING_TIMERS"].value == "5"
 
 
-SAFE = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_characters="'$\x7f\x85\u2028\u2029"))
+SAFE = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_characters="'$\\\x7f\x85\u2028\u2029"))
 
 
 @given(SAFE)

@@ -24,6 +24,7 @@ from smallcluster.errors import (
     [
         (ClusterBrokenError("x"), 10),
         (InterruptedRunError("x"), 11),
+        (interrupts.Interruption(InterruptedRunError("x")), 11),
         (AskedWronglyError("x"), 12),
         (MachineCannotError("x"), 13),
         (PersonError("x"), 14),
@@ -71,7 +72,7 @@ def test_as_json_a_stop_is_json_alone_on_stdout(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_becomes_an_exception_so_that_teardown_runs(number: signal.Signals) -> None:
     torn_down = []
-    with pytest.raises(InterruptedRunError, match=number.name), interrupts.as_exceptions():
+    with pytest.raises(interrupts.Interruption, match=number.name), interrupts.as_exceptions():
         try:
             signal.raise_signal(number)
         finally:
@@ -81,7 +82,7 @@ def test_a_signal_becomes_an_exception_so_that_teardown_runs(number: signal.Sign
 
 def test_one_more_signal_does_not_cut_a_teardown_short_but_the_second_does() -> None:
     reached = []
-    with pytest.raises(InterruptedRunError), interrupts.as_exceptions(), interrupts.shielded():
+    with pytest.raises(interrupts.Interruption), interrupts.as_exceptions(), interrupts.shielded():
         signal.raise_signal(signal.SIGINT)
         reached.append("after the first")
         signal.raise_signal(signal.SIGINT)
@@ -94,3 +95,13 @@ def test_handlers_are_given_back() -> None:
     with interrupts.as_exceptions():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_in_a_delicate_moment_is_raised_after_it() -> None:
+    reached = []
+    with pytest.raises(interrupts.Interruption), interrupts.as_exceptions():
+        with interrupts.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            reached.append("the rest of the moment")
+        reached.append("never")
+    assert reached == ["the rest of the moment"]
