@@ -28,6 +28,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--db", choices=[db.value for db in Database], default="pgsql", help="which durable database")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run what doesn't depend on the database with PostgreSQL only: it is the quicker one to start."""
+    if config.getoption("--db") == Database.PGSQL.value:
+        return
+    left_out = [item for item in items if item.get_closest_marker("once")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(scope="session")
 def db(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--db"))

@@ -96,6 +96,7 @@ def test_the_one_shot_job_may_run_again(invoke: Invoke, db: str, verb: str) -> N
     assert invoke("smoke", f"--db={db}").code == 0
 
 
+@pytest.mark.once
 def test_a_second_verb_is_told_that_one_is_at_work(invoke: Invoke, db: str) -> None:
     from smallcluster import locks
 
@@ -113,6 +114,7 @@ def test_status_shows_every_container(invoke: Invoke, client: Any, db: str) -> N
         assert service in table
 
 
+@pytest.mark.once
 def test_logs_of_one_service_and_of_none(invoke: Invoke, db: str) -> None:
     ran = invoke("logs", f"--db={db}", "--service=bootstrap")
     assert ran.code == 0
@@ -123,6 +125,7 @@ def test_logs_of_one_service_and_of_none(invoke: Invoke, db: str) -> None:
     assert "server-a" in wrong.err
 
 
+@pytest.mark.once
 def test_followed_logs_go_on_until_interrupted(db: str) -> None:
     import signal
 
@@ -180,6 +183,7 @@ def test_a_dead_node_is_named(invoke: Invoke, client: Any, db: str) -> None:
     _until_smoke_holds(invoke, db)
 
 
+@pytest.mark.once
 def test_a_node_that_hangs_is_named_in_bounded_time(invoke: Invoke, client: Any, db: str) -> None:
     node = client.containers.get(containers(client, db)["server-b"].id)
     node.pause()
@@ -193,6 +197,7 @@ def test_a_node_that_hangs_is_named_in_bounded_time(invoke: Invoke, client: Any,
     _until_smoke_holds(invoke, db)
 
 
+@pytest.mark.once
 def test_a_second_scheduler_is_seen(invoke: Invoke, client: Any, db: str) -> None:
     first = client.containers.get(containers(client, db)["scheduler"].id)
     second = client.containers.run(
@@ -212,6 +217,7 @@ def test_a_second_scheduler_is_seen(invoke: Invoke, client: Any, db: str) -> Non
     assert ran.checks()["one-scheduler"] == "broken"
 
 
+@pytest.mark.once
 def test_half_a_cluster_is_neither_checked_nor_completed(invoke: Invoke, client: Any, db: str) -> None:
     client.containers.get(containers(client, db)["scheduler"].id).remove(force=True)
     for verb in ("smoke", "up"):
