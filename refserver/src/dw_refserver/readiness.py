@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from dw_refserver.http import Answer, Call
 from dw_refserver.node import Node
 from dw_refserver.settings import Auth
-from dw_refserver.signals import connect
+from dw_refserver.signals import LOST, connect
 from dw_refserver.store import namespaces
 from dw_refserver.store.database import BackendUnavailableError
 from dw_refserver.store.tables import metadata
@@ -22,7 +22,7 @@ from dw_refserver.ulid import new_ulid
 T = TypeVar("T")
 _PROBE_SECONDS = 1.4
 _BOOTSTRAP = "Run server-bootstrap against this database."
-_LOST = (BackendUnavailableError, DBAPIError, OSError, TimeoutError)
+_GONE = (BackendUnavailableError, DBAPIError, OSError, TimeoutError)
 
 
 async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
@@ -40,7 +40,7 @@ async def health(call: Call) -> Answer:
     """GET /api/health: is the process serving; not a traffic gate."""
     try:
         await bounded(namespaces.clock(call.node.db), _PROBE_SECONDS)
-    except _LOST:
+    except _GONE:
         return Answer({"status": "degraded", "timestamp": _now(), "checks": {"database": "unavailable"}}, 503)
     return Answer({"status": "serving", "timestamp": _now(), "checks": {"database": "ok"}})
 
@@ -61,7 +61,7 @@ def _now() -> str:
 async def _database_checks(node: Node) -> dict[str, dict[str, Any]]:
     try:
         return await bounded(_look_into_database(node), _PROBE_SECONDS)
-    except _LOST:
+    except _GONE:
         lost = {"status": "unavailable", "message": "The database does not answer."}
         return {
             "database": lost,
@@ -92,7 +92,7 @@ async def _migrations(node: Node) -> dict[str, Any]:
 async def _cache_check(node: Node) -> dict[str, Any]:
     try:
         await bounded(_round_trip(node), _PROBE_SECONDS)
-    except (RedisError, OSError, TimeoutError):
+    except LOST:
         lost = {"degraded_capability": "long_poll_wake_acceleration", "correctness_substrate": "database"}
         return {"status": "warning", "store": "redis", **lost}
     return {"status": "ok", "store": "redis"}

@@ -25,6 +25,9 @@ from dw_refserver.store.database import BackendUnavailableError, Database
 from dw_refserver.ulid import new_ulid
 from dw_refserver.wake import Hub, Queue
 
+LOST = (RedisError, OSError, TimeoutError, RuntimeError)
+"""How Redis out of reach shows: RuntimeError is uvloop's word for a connection that closed a moment ago."""
+
 _MOST_PENDING = 10_000
 _MOST_QUEUES_A_PROBE = 500
 _PROBE_SECONDS = 3.0
@@ -61,7 +64,7 @@ class Signals:
 
     async def stop(self) -> None:
         """Send what is queued if that is quick, then end the loops."""
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(*LOST):
             async with asyncio.timeout(0.3):
                 await self._flush()
         for loop in self.loops:
@@ -89,7 +92,7 @@ class Signals:
             try:
                 await self._flush()
                 self._well("publish")
-            except (RedisError, OSError, TimeoutError) as error:
+            except LOST as error:
                 self.pending.clear()
                 self._trouble("publish", error)
 
@@ -104,7 +107,7 @@ class Signals:
         while True:
             try:
                 await self._listen_until_lost()
-            except (RedisError, OSError, TimeoutError) as error:
+            except LOST as error:
                 self._trouble("listen", error)
             await asyncio.sleep(0.5)  # between reconnects
 
@@ -138,7 +141,7 @@ class Signals:
                 async with asyncio.timeout(_PROBE_SECONDS):
                     await self._probe_once()
                 self._well("probe")
-            except (BackendUnavailableError, TimeoutError) as error:
+            except Exception as error:  # whatever it is, the prober must live on: it is what makes up for lost wakes
                 self._trouble("probe", error)
                 self.hub.interrupt(BackendUnavailableError("probe"))
 

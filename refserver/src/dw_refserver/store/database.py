@@ -26,7 +26,7 @@ T = TypeVar("T")
 TRIES = 6
 """How often a transaction is run in all before the database's refusal is passed on."""
 
-OPERATION_SECONDS = 10.0
+OPERATION_SECONDS = 5.0
 """The longest that a request waits for the database; a host that hangs must not hang its callers."""
 
 _RETRY_SQLSTATES = {"40001", "40P01", "55P03"}
@@ -163,6 +163,10 @@ async def _guarded(once: Callable[[], Awaitable[T]]) -> T:
             return await _retried(once)
     except (OSError, TimeoutError, PoolTimeoutError) as error:
         raise BackendUnavailableError(type(error).__name__) from error
+    except RuntimeError as error:
+        if "closed" not in str(error):  # uvloop's word for a connection that went away a moment ago
+            raise
+        raise BackendUnavailableError("closed") from error
 
 
 async def _retried(once: Callable[[], Awaitable[T]]) -> T:

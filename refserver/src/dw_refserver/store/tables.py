@@ -150,11 +150,11 @@ tasks = _table(
     Column("payload", JsonText),
     Column("available_at", Moment),
     Column("lease_owner", String(255)),
-    Column("poll_request_id", String(255)),
+    Column("poll_key", String(64)),
     Column("attempt_count", Integer, nullable=False),
     Column("last_error", LongText),
     *_moments("leased_at", "lease_expires_at", "created_at", "closed_at"),
-    UniqueConstraint("namespace", "lease_owner", "poll_request_id", name="workflow_tasks_poll_request"),
+    UniqueConstraint("poll_key", name="workflow_tasks_poll_key"),
     Index("workflow_tasks_claim", "namespace", "queue", "task_type", "available_at"),
     Index("workflow_tasks_run", "workflow_run_id", "status"),
 )
@@ -162,8 +162,8 @@ tasks = _table(
 
 `available_at` says when the task may next be claimed: its due time while it is ready, the end of its lease while it
 is leased, empty once it is closed. So one index range in claim order finds ready tasks and expired leases alike, and
-MySQL locks no row but the one it returns. `lease_owner` with `poll_request_id` names the poll that holds the task,
-so that a repeated poll finds it.
+MySQL locks no row but the one it returns. `poll_key` names the poll that holds the task, so that a repeated poll, on
+whichever node, finds it and can't be given a second one.
 """
 
 events = _table(

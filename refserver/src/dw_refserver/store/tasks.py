@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,7 +44,7 @@ _LEASE = later(bindparam("lease", type_=Float))
 _HELD = {
     "status": "leased",
     "lease_owner": bindparam("worker"),
-    "poll_request_id": bindparam("poll"),
+    "poll_key": bindparam("poll"),
     "leased_at": now(),
     "lease_expires_at": _LEASE,
     "available_at": _LEASE,
@@ -67,9 +68,17 @@ class Poll:
     task_type: str = "workflow"
 
     @property
+    def key(self) -> str | None:
+        """What tells this poll from every other: who asks where for what, under which request id."""
+        if self.poll_request_id is None:
+            return None
+        parts = (self.namespace, self.queue, self.task_type, self.worker_id, self.poll_request_id)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
     def values(self) -> dict[str, Any]:
         """The claim's parameters."""
-        return {"ns": self.namespace, "q": self.queue, "worker": self.worker_id, "poll": self.poll_request_id,
+        return {"ns": self.namespace, "q": self.queue, "worker": self.worker_id, "poll": self.key,
                 "lease": self.lease, "build": self.build_id, "kind": self.task_type}  # fmt: skip
 
 
@@ -77,9 +86,7 @@ def _held_by_this_poll() -> Select[Any]:
     """The task that this very poll was given before, if its answer got lost. Its attempt rises only if it lapsed."""
     return (
         select(T.id, case((T.lease_expires_at <= now(), 1), else_=0).label("bump"))
-        .where(T.namespace == bindparam("ns"), T.lease_owner == bindparam("worker"))
-        .where(T.poll_request_id == bindparam("poll", type_=String), T.status == "leased")
-        .where(T.queue == bindparam("q"), T.task_type == bindparam("kind"))
+        .where(T.poll_key == bindparam("poll", type_=String), T.status == "leased")
         .with_for_update()
     )
 
@@ -234,7 +241,7 @@ _CLOSED_TASK = {
     T.last_error: bindparam("task_error"),
     T.closed_at: now(),
     T.available_at: null(),
-    T.poll_request_id: null(),
+    T.poll_key: null(),
 }
 _CLOSED_RUN = {
     R.status: bindparam("run_status"),

@@ -95,11 +95,11 @@ def upgrade() -> None:
         Column("payload", LongText),
         Column("available_at", Moment),
         Column("lease_owner", String(255)),
-        Column("poll_request_id", String(255)),
+        Column("poll_key", String(64)),
         Column("attempt_count", Integer, nullable=False),
         Column("last_error", LongText),
         *_moments("leased_at", "lease_expires_at", "created_at", "closed_at"),
-        UniqueConstraint("namespace", "lease_owner", "poll_request_id", name="workflow_tasks_poll_request"),
+        UniqueConstraint("poll_key", name="workflow_tasks_poll_key"),
         Index("workflow_tasks_claim", "namespace", "queue", "task_type", "available_at"),
         Index("workflow_tasks_run", "workflow_run_id", "status"),
     )

@@ -1,0 +1,84 @@
+"""The one-shot job: from nothing, again, several at once, and against nothing at all."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from dw_refserver.settings import load
+from dw_refserver.store.database import opened
+from dw_refserver.store.namespaces import HEAD
+from dw_refserver.store.tables import metadata
+
+from refserver.harness import Cluster
+
+pytestmark = pytest.mark.refserver
+
+
+def drop_everything(cluster: Cluster) -> None:
+    names = [*metadata.tables, "alembic_version"]
+    cluster.execute(*(f"drop table {name}" for name in names))
+
+
+def test_twice_is_as_good_as_once(cluster: Cluster) -> None:
+    started = time.monotonic()
+    done = cluster.run("bootstrap")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"bootstrap: schema version {HEAD}, already current", "bootstrap: namespace 'default' already there",
+    ]  # fmt: skip
+    assert time.monotonic() - started < 4
+
+
+def test_three_at_once_on_an_empty_database(cluster: Cluster) -> None:
+    drop_everything(cluster)
+    jobs = [cluster.spawn(f"bootstrap-{number}", "bootstrap") for number in range(3)]
+    assert [process.wait(30) for process, _ in jobs] == [0, 0, 0]
+    said = "".join(log.read_text() for _, log in jobs)
+    assert said.count(f"schema version none -> {HEAD}") == 1
+    assert said.count("namespace 'default' created") == 1
+    assert cluster.a.get("/ready").status == 200
+
+
+def test_an_interrupted_migration_can_be_run_again(cluster: Cluster) -> None:
+    """As MySQL leaves it, where each table is committed by itself: some tables, no version."""
+    cluster.execute("drop table activity_executions", "drop table alembic_version")
+    assert cluster.a.get("/ready").body["checks"]["migrations"] == {
+        "status": "missing", "missing_tables": ["activity_executions", "alembic_version"],
+        "remediation": "Run server-bootstrap against this database.",
+    }  # fmt: skip
+    done = cluster.run("bootstrap")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"bootstrap: schema version none -> {HEAD}")
+    assert cluster.a.get("/ready").status == 200
+
+
+def test_the_tables_are_what_the_queries_think(cluster: Cluster) -> None:
+    def differences(connection: Any) -> list[Any]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    async def compare() -> list[Any]:
+        async with opened(load(cluster.env).database, "test") as db, db.transaction.connect() as connection:
+            return await connection.run_sync(differences)
+
+    assert asyncio.run(compare()) == []
+
+
+def test_no_database_is_said_try_by_try(cluster: Cluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    done = cluster.run("bootstrap", DB_PORT=port, DW_BOOTSTRAP_RETRIES="2", DW_BOOTSTRAP_DELAY_SECONDS="0.1")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert [line.split(":")[1].strip() for line in lines] == ["try 1 of 2", "try 2 of 2", "gave up"]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_wrong_password_is_no_traceback(cluster: Cluster) -> None:
+    done = cluster.run("bootstrap", DB_PASSWORD="wrong", DW_BOOTSTRAP_RETRIES="1")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr

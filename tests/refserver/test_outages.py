@@ -1,0 +1,90 @@
+"""Redis or the database gone, refusing or hanging: what a node says meanwhile, and that it recovers by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from refserver.harness import Client, Cluster, Reply, until
+
+pytestmark = pytest.mark.refserver
+WARNING = {
+    "status": "warning",
+    "store": "redis",
+    "degraded_capability": "long_poll_wake_acceleration",
+    "correctness_substrate": "database",
+}
+FREEZE: dict[str, tuple[Callable[[Any], None], Callable[[Any], None]]] = {
+    "hangs": (lambda container: container.pause(), lambda container: container.unpause()),
+    "is gone": (lambda container: container.stop(timeout=3), lambda container: container.start()),
+}
+
+
+def ready(client: Client) -> Reply:
+    started = time.monotonic()
+    reply = client.get("/ready")
+    assert time.monotonic() - started < 2, "the probe is bounded"
+    return reply
+
+
+def test_redis_and_the_database_out_one_after_the_other(fragile: Cluster) -> None:
+    cluster = fragile
+    a, b = cluster.serve("server-a", DW_WORKER_POLL_TIMEOUT="10"), cluster.serve("server-b")
+    a.register("w", "q")
+    for how in FREEZE:
+        check_redis_out(cluster, a, b, how)
+    for how in FREEZE:
+        check_database_out(cluster, a, b, how)
+
+
+def check_redis_out(cluster: Cluster, a: Client, b: Client, how: str) -> None:
+    freeze, thaw = FREEZE[how]
+    freeze(cluster.containers["redis"])
+    try:
+        reply = ready(a)
+        assert (reply.status, reply.body["checks"]["cache"]) == (200, WARNING)
+        with ThreadPoolExecutor(1) as pool:
+            poll = pool.submit(a.poll, "w", "q", poll_request_id=f"redis-{how}")
+            time.sleep(0.2)  # let the poll wait first
+            assert b.start("q").status == 201
+            task = poll.result(10).body["task"]
+        assert task, "the prober finds what no signal announced"
+        assert Client(b.url).poll("w", "q", poll_request_id=f"redis-{how}").body["task"]["task_id"] == task["task_id"]
+        assert b.complete(task).status == 200
+    finally:
+        thaw(cluster.containers["redis"])
+    until(lambda: ready(a).body["checks"]["cache"] == {"status": "ok", "store": "redis"}, 10, "the cache to be well")
+
+
+def check_database_out(cluster: Cluster, a: Client, b: Client, how: str) -> None:
+    freeze, thaw = FREEZE[how]
+    a.start("q")
+    task = a.poll("w", "q").body["task"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Client(a.url).poll, "w", "q")
+        time.sleep(0.2)  # let the poll wait first
+        freeze(cluster.containers["database"])
+        try:
+            reply = ready(a)
+            assert (reply.status, reply.body["status"]) == (503, "not_ready")
+            assert reply.body["checks"]["database"]["status"] == "unavailable"
+            assert b.start("q").status == 503
+            lost = waiting.result(15)
+            assert (lost.status, lost.body["reason"], lost.body["poll_status"]) == (503, *["backend_unavailable"] * 2)
+        finally:
+            thaw(cluster.containers["database"])
+    for client in (a, b):
+        until(lambda client=client: ready(client).status == 200, 20, f"{client.url} to be ready again")  # type: ignore[misc]
+    done = until(lambda: b.complete(task) if ready(b).status == 200 else None, 5, "the held task's completion")
+    assert done.body["recorded"] is True
+    assert b.complete(task).status == 409
+    for leftover in range(20):  # a start that was answered 503 may have taken effect: unknown means unknown
+        more = a.poll("w", "q", timeout_seconds=0).body["task"]
+        if more is None:
+            break
+        assert leftover < 19
+        a.complete(more)
