@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
@@ -18,6 +19,9 @@ def run(body: Callable[[], ExitCode], *, debug: bool, as_json: bool = False) -> 
     """
     from invoke.exceptions import Exit
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding gets ? for ✓, not an error
+            stream.reconfigure(errors="replace")
     code = _guarded(body, debug=debug, as_json=as_json)
     if code is not ExitCode.HOLDS:
         raise Exit(code=int(code))

@@ -133,7 +133,7 @@ def check(identity: str, *rules: str, probe: Callable[[Live], F]) -> Callable[[C
     def make(judge: Callable[[F], Judgement]) -> Check[F]:
         for rule in rules:
             BY_ID[rule]
-        title = (judge.__doc__ or "").strip().splitlines()[0]
+        title = (judge.__doc__ or "").strip().splitlines()[0].removesuffix(".")
         return Check(id=identity, title=title, rules=rules, probe=probe, judge=judge)
 
     return make

@@ -32,7 +32,7 @@ def balancer_health(answers: Answers) -> Judgement:
     """/api/health serves through the balancer."""
     answer = answers[BALANCER]
     if answer.ok and answer.body.get("status") == "serving":
-        return holds(answer.shown, f"checks: {answer.body.get('checks')}")
+        return holds(answer.shown, _checks(answer))
     return broken(answer.shown, expected="200 with status serving", cause=_silence_or(answer, "a node is degraded"))
 
 

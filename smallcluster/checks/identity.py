@@ -162,7 +162,11 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _listed(release: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in release.items())
+    return ", ".join(f"{name} {_plain(value)}" for name, value in release.items())
+
+
+def _plain(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _counts(ids: tuple[str, ...]) -> str:

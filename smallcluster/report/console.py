@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from smallcluster.smoke import SmokeReport
 
 _MARKS = {
-    Verdict.HOLDS: ("√", "green"),
-    Verdict.BROKEN: ("×", "red"),
+    Verdict.HOLDS: ("✓", "green"),
+    Verdict.BROKEN: ("✗", "red"),
     Verdict.UNKNOWN: ("?", "yellow"),
 }
 WIDTH_WITHOUT_TERMINAL = 110
@@ -64,7 +64,7 @@ def _verdict_line(report: SmokeReport) -> str:
 
 def _print_finding(out: Console, finding: Finding) -> None:
     mark, colour = _MARKS[finding.verdict]
-    out.print(f"[{colour}]{mark}[/] {finding.title} [dim]{finding.check}[/]", soft_wrap=True)
+    out.print(f"[{colour}]{mark}[/] {finding.title} [dim]({finding.check})[/]", soft_wrap=True)
     judgement = finding.judgement
     for line in judgement.evidence:
         out.print(f"    {line}", style="dim", markup=False, soft_wrap=True)

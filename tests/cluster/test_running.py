@@ -178,7 +178,7 @@ def test_a_dead_node_is_named(invoke: Invoke, client: Any, db: str) -> None:
     assert "server-b: exited with status 137" in broken["containers-steady"]["evidence"]
     assert broken["containers-steady"]["then"] == "invoke logs --service=server-b"
     text = invoke("smoke", f"--db={db}").out
-    assert re.search(r"× Verdict: BROKEN .* exit 10\)", text)
+    assert re.search(r"✗ Verdict: BROKEN .* exit 10\)", text)
     node.start()
     _until_smoke_holds(invoke, db)
 
