@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import requests
 
-Plane = Literal["open", "control", "worker"]
+Plane = Literal["open", "control", "admin", "worker"]
 JsonBody = dict[str, Any]
 
 CONNECT_SECONDS = 2.0
@@ -63,6 +63,7 @@ class Credentials:
 
     control: str
     worker: str
+    admin: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ class Api:
     def _headers(self, plane: Plane) -> dict[str, str]:
         if plane == "open":
             return {}
-        token = self.credentials.worker if plane == "worker" else self.credentials.control
+        token = getattr(self.credentials, plane)
         version = {WORKER_HEADER: self.worker_protocol} if plane == "worker" else {CONTROL_HEADER: "2"}
         return {"Authorization": f"Bearer {token}", "X-Namespace": self.namespace, **version}
 
@@ -193,7 +194,8 @@ def credentials_from(value: Callable[[str], str]) -> Credentials:
     """Choose tokens from settings: the role's own where there is one, else the shared token."""
     shared = value("DW_AUTH_TOKEN")
     control = value("DW_OPERATOR_TOKEN") or value("DW_ADMIN_TOKEN") or shared
-    return Credentials(control=control, worker=value("DW_WORKER_TOKEN") or shared)
+    worker = value("DW_WORKER_TOKEN") or shared
+    return Credentials(control=control, worker=worker, admin=value("DW_ADMIN_TOKEN") or control)
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:

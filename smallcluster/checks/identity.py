@@ -152,9 +152,7 @@ def _release(body: Mapping[str, Any]) -> dict[str, Any]:
         "control plane": _mapping(body.get("control_plane")).get("version"),
         "worker protocol": _mapping(body.get("worker_protocol")).get("version"),
     }
-    if body.get("package_provenance") is not None:
-        told["packages"] = body["package_provenance"]
-    return told
+    return told | {"packages": body.get("package_provenance", "not told")}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -59,7 +59,7 @@ def recorded() -> list[Exchange]:
 
 
 def client(base: str | None, recorded: list[Exchange]) -> Api:
-    credentials = Credentials(control="control-token", worker="worker-token")
+    credentials = Credentials(control="control-token", worker="worker-token", admin="admin-token")
     return Api(route="server-a", base=base, credentials=credentials, record=recorded.append, worker_protocol="1.20")
 
 
@@ -135,12 +135,13 @@ def test_the_transcript_holds_no_header(base: str, recorded: list[Exchange]) -> 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"DW_AUTH_TOKEN": "a"}, ("a", "a")),
-        ({"DW_AUTH_TOKEN": "a", "DW_WORKER_TOKEN": "w"}, ("a", "w")),
-        ({"DW_AUTH_TOKEN": "a", "DW_OPERATOR_TOKEN": "o", "DW_WORKER_TOKEN": "w"}, ("o", "w")),
-        ({"DW_ADMIN_TOKEN": "m", "DW_WORKER_TOKEN": "w"}, ("m", "w")),
+        ({"DW_AUTH_TOKEN": "a"}, ("a", "a", "a")),
+        ({"DW_AUTH_TOKEN": "a", "DW_WORKER_TOKEN": "w"}, ("a", "w", "a")),
+        ({"DW_AUTH_TOKEN": "a", "DW_OPERATOR_TOKEN": "o", "DW_WORKER_TOKEN": "w"}, ("o", "w", "o")),
+        ({"DW_ADMIN_TOKEN": "m", "DW_OPERATOR_TOKEN": "o", "DW_WORKER_TOKEN": "w"}, ("o", "w", "m")),
+        ({"DW_ADMIN_TOKEN": "m", "DW_WORKER_TOKEN": "w"}, ("m", "w", "m")),
     ],
 )
-def test_role_tokens_are_used_where_there_are_any(given: dict[str, str], expected: tuple[str, str]) -> None:
+def test_role_tokens_are_used_where_there_are_any(given: dict[str, str], expected: tuple[str, str, str]) -> None:
     found = api.credentials_from(lambda name: given.get(name, ""))
-    assert (found.control, found.worker) == expected
+    assert (found.control, found.worker, found.admin) == expected
