@@ -1,16 +1,19 @@
 """A fresh Debian 12 with Python, python3-venv and git and nothing else, made by debootstrap: setup does the rest.
 
 Takes minutes, needs root and debootstrap, and is run on demand: `pytest tests/fresh`. The chroot gets an engine of
-its own (data root, socket, no bridge, no packet filter), and namespaces of its own for processes and mounts, so
-that nothing of it outlives the test. What a fresh machine has and a chroot hasn't is lent to it: name resolution,
-this network's certificates, pip's settings.
+its own (data root, socket, bridge, no packet filter), and namespaces of its own for processes and mounts, so that
+nothing of it outlives the test. What a fresh machine has and a chroot hasn't is lent to it: name resolution, this
+network's certificates, pip's settings.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,14 +27,18 @@ from smallcluster.setup.install import own_suites
 from smallcluster.setup.machine import look_at_machine
 
 RUN = "/run/fresh"
+BRIDGE = "smallfresh0"
+"""A bridge for the engine in the chroot. With `--bridge=none` it would delete docker0 under this machine's own."""
+CGROUP = "smallcluster-fresh"
 ENGINE = {
     "DOCKER_HOST": f"unix://{RUN}/docker.sock",
     "FRESH_PIDFILE": f"{RUN}/docker.pid",
     "SMALLCLUSTER_DOCKERD_ARGS": f"--data-root=/var/lib/fresh --exec-root={RUN}/exec --pidfile={RUN}/docker.pid"
-    " --bridge=none --iptables=false --ip-masq=false --cgroup-parent=smallcluster-fresh",
+    f" --bridge={BRIDGE} --iptables=false --ip-masq=false --cgroup-parent={CGROUP}",
     "SMALLCLUSTER_DOCKERD_LOG": f"{RUN}/dockerd.log",
 }
 LENT = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf", "/etc/xdg/pip")
+SIOCSIFFLAGS, SIOCBRADDBR, SIOCBRDELBR = 0x8914, 0x89A0, 0x89A1
 SESSION = """
 mount -t proc proc "$0/proc" && mount --rbind /sys "$0/sys" && mount --rbind /dev "$0/dev"
 exec chroot "$0" /bin/bash /root/checkout/tests/fresh/inside.sh
@@ -48,11 +55,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("fresh") / "root"
     try:
         make_machine(root)
+        make_bridge()
         session = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", SESSION, str(root)]
         ended = subprocess.run(session, env=environment(), stdout=sys.stderr, timeout=1200, check=False)
         assert ended.returncode == 0, "the session in the chroot broke off; its words are above"
         yield root / "results"
     finally:
+        remove_bridge()
+        for folder in sorted(Path("/sys/fs/cgroup").glob(f"**/{CGROUP}/**/"), reverse=True):
+            folder.rmdir()
         subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True)
 
 
@@ -71,6 +82,20 @@ def make_machine(root: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", f"file://{CHECKOUT}", str(root / "root/checkout")], check=True)
     (root / "results").mkdir()
     (root / RUN.removeprefix("/")).mkdir(parents=True)
+
+
+def make_bridge() -> None:
+    """What `ip link add BRIDGE type bridge` does, where iproute2 is not installed."""
+    with socket.socket() as kernel:
+        fcntl.ioctl(kernel, SIOCBRADDBR, BRIDGE.encode() + b"\0")
+
+
+def remove_bridge() -> None:
+    """Take the bridge down, which the kernel wants first, and delete it; nothing where there is none."""
+    if Path("/sys/class/net", BRIDGE).exists():
+        with socket.socket() as kernel:
+            fcntl.ioctl(kernel, SIOCSIFFLAGS, struct.pack("16sh14x", BRIDGE.encode(), 0))
+            fcntl.ioctl(kernel, SIOCBRDELBR, BRIDGE.encode() + b"\0")
 
 
 def environment() -> dict[str, str]:
