@@ -29,7 +29,7 @@ from smallcluster.setup.machine import look_at_machine
 RUN = "/run/fresh"
 BRIDGE = "smallfresh0"
 """A bridge for the engine in the chroot. With `--bridge=none` it would delete docker0 under this machine's own."""
-CGROUP = "smallcluster-fresh"
+CGROUPS, CGROUP = Path("/sys/fs/cgroup"), "smallcluster-fresh"
 ENGINE = {
     "DOCKER_HOST": f"unix://{RUN}/docker.sock",
     "FRESH_PIDFILE": f"{RUN}/docker.pid",
@@ -62,7 +62,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root / "results"
     finally:
         remove_bridge()
-        for folder in sorted(Path("/sys/fs/cgroup").glob(f"**/{CGROUP}/**/"), reverse=True):
+        left = {folder.resolve() for top in ("", "*/") for folder in CGROUPS.glob(f"{top}{CGROUP}")}
+        for folder in left:
             folder.rmdir()
         subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True)
 
