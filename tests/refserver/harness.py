@@ -62,8 +62,8 @@ class Containers:
         port, env = SERVICES[service]
         image = resolve_service(service).ref
         container: Container = self.engine.containers.run(
-            image or "", name=f"{self.name}-{service}-{secrets.token_hex(2)}", detach=True, environment=env, labels=LABEL,
-            network=self.network.name, ports={f"{port}/tcp": ("127.0.0.1", None)},
+            image, name=f"{self.name}-{service}-{secrets.token_hex(2)}", detach=True, environment=env, labels=LABEL,
+            network=self.name, ports={f"{port}/tcp": ("127.0.0.1", 0)},
         )  # fmt: skip
         self.running.append(container)
         return container

@@ -196,7 +196,7 @@ def fail(task: Task, failure: Mapping[str, Any]) -> Decision:
 
 def _again(task: Task) -> NewTask:
     """The same work, due later each time: a quarter of a second, doubled per attempt, a minute at most."""
-    delay = min(0.25 * 2 ** (task.attempt_count - 1), _LONGEST_BACKOFF)
+    delay = min(0.25 * 2 ** min(task.attempt_count - 1, 10), _LONGEST_BACKOFF)
     return NewTask(new_ulid(), task.queue, task.workflow_type, task.compatibility, delay, task.attempt_count)
 
 

@@ -151,7 +151,7 @@ async def _read(request: Request, limit: int) -> bytes:
         413, "payload_too_large", f"Request payload exceeds the maximum allowed size of {limit} bytes.", limit=limit
     )
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
+    if length.isdecimal() and int(length) > limit:
         raise too_large
     raw = bytearray()
     try:

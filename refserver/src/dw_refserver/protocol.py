@@ -147,7 +147,7 @@ def check_worker_version(requested: str | None, supported: str) -> None:
         raise Refused(
             400, "missing_protocol_version", "Missing worker protocol version header.", **both, remediation=advice
         )
-    if re.fullmatch(r"\d{1,4}\.\d{1,4}", requested):
+    if re.fullmatch(r"[0-9]{1,4}\.[0-9]{1,4}", requested):
         asked, ours = ([int(part) for part in version.split(".")] for version in (requested, supported))
         if asked[0] == ours[0] and asked[1] <= ours[1]:
             return

@@ -137,7 +137,7 @@ class _Reader:
 
     def number(self, name: str, default: float, least: float, most: float) -> float:
         value = self.text(name, f"{default:.15g}")
-        if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", value) or not least <= float(value) <= most:
+        if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", value) or not least <= float(value) <= most:
             raise SettingsError(f"{name} must be a number from {least:.15g} to {most:.15g}, but is '{value}'.")
         return float(value)
 
@@ -255,7 +255,7 @@ def _redis(read: _Reader, *, multi_node: bool) -> Redis:
 
 def _protocol_version(read: _Reader) -> str:
     version = read.text("DW_WORKER_PROTOCOL_VERSION", "1.20")
-    if not re.fullmatch(r"1\.\d{1,2}", version):
+    if not re.fullmatch(r"1\.[0-9]{1,2}", version):
         raise SettingsError(f"DW_WORKER_PROTOCOL_VERSION must look like 1.20, but is '{version}'.")
     return version
 

@@ -1,0 +1,90 @@
+"""Versions, fields and commands: what is refused, and how it is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dw_refserver import commands, protocol
+from dw_refserver.engine import Refused
+from dw_refserver.validation import Fields
+
+
+def errors_of(refused: pytest.ExceptionInfo[Refused]) -> list[str]:
+    return list(refused.value.fields["errors"])
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.5", "1.20"])
+def test_worker_versions_up_to_ours_pass(version: str) -> None:
+    protocol.check_worker_version(version, "1.20")
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        (None, "missing_protocol_version"),
+        ("1.21", "unsupported_protocol_version"),
+        ("2.0", "unsupported_protocol_version"),
+        ("0.9", "unsupported_protocol_version"),
+        ("1", "unsupported_protocol_version"),
+        ("1.0.0", "unsupported_protocol_version"),
+        ("1.\u0661", "unsupported_protocol_version"),
+        ("", "unsupported_protocol_version"),
+    ],
+)
+def test_other_worker_versions_are_refused(version: str | None, reason: str) -> None:
+    with pytest.raises(Refused) as raised:
+        protocol.check_worker_version(version, "1.20")
+    assert (raised.value.status, raised.value.reason) == (400, reason)
+    assert raised.value.fields["requested_version"] == version
+
+
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [
+        ("complete_workflow", ".type"),
+        ({}, ".type"),
+        ({"type": 7}, ".type"),
+        ({"type": "teleport"}, ".type"),
+        ({"type": "schedule_activity"}, ".type"),
+        ({"type": "start_timer", "heartbeat_timeout": 3}, ".heartbeat_timeout"),
+        ({"type": "complete_workflow", "retry_policy": {}}, ".retry_policy"),
+        ({"type": "complete_workflow", "result": {"codec": "json", "blob": "1"}}, ".result"),
+        ({"type": "complete_workflow", "result": [1]}, ".result"),
+        ({"type": "fail_workflow"}, ".message"),
+        ({"type": "fail_workflow", "message": "m", "exception_class": 1}, ".exception_class"),
+    ],
+)
+def test_commands_are_refused_by_place_and_field(command: Any, field: str) -> None:
+    with pytest.raises(Refused) as raised:
+        commands.check([{"type": "complete_workflow"}, command])
+    assert (raised.value.status, raised.value.reason) == (422, "validation_failed")
+    assert errors_of(raised) == [f"commands.1{field}"]
+
+
+def test_a_huge_batch_is_refused_whole() -> None:
+    with pytest.raises(Refused) as raised:
+        commands.check([{"type": "complete_workflow"}] * 1001)
+    assert errors_of(raised) == ["commands"]
+
+
+def test_all_fields_are_judged_before_any_answer() -> None:
+    fields = Fields({"a": 1, "b": "x" * 300, "c": "with\0zero", "d": True, "e": 99, "f": ["ok", 3], "g": 5})
+    for name in "abc":
+        assert fields.text(name) is None
+    for name in "de":
+        assert fields.whole(name, 1, 9) is None
+    fields.texts("f")
+    assert fields.mapping("g") == {}
+    assert fields.needed("absent_field") == ""
+    with pytest.raises(Refused) as raised:
+        fields.done()
+    assert errors_of(raised) == ["a", "b", "c", "d", "e", "f.1", "g", "absent_field"]
+    assert raised.value.fields["errors"]["absent_field"] == ["The absent field field is required."]
+    assert raised.value.text.endswith("(and 7 more errors)")
+
+
+def test_empty_text_counts_as_absent() -> None:
+    fields = Fields({"a": "", "b": [], "c": None})
+    assert (fields.text("a"), fields.mapping("b"), fields.texts("c")) == (None, {}, [])
+    fields.done()

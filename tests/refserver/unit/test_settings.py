@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from dw_refserver.cli import main
+from dw_refserver.settings import SettingsError, load
+
+
+def test_the_published_defaults() -> None:
+    settings = load({})
+    assert (settings.poll_timeout, settings.workflow_task_lease, settings.retention_days) == (30, 60, 30)
+    assert (settings.database.kind, settings.database.port, settings.redis.port) == ("mysql", 3306, 6379)
+    assert (settings.bootstrap_retries, settings.bootstrap_delay, settings.scheduler_interval) == (30, 2, 10)
+    assert (settings.http_port, settings.app_version, settings.max_payload_bytes) == (8080, "2.0.0", 2_097_152)
+
+
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({"DB_PORT": "many"}, "DB_PORT"),
+        ({"DB_CONNECTION": "oracle"}, "DB_CONNECTION"),
+        ({"DB_CONNECTION": "sqlite", "DW_V2_MULTI_NODE": "true"}, "DW_V2_MULTI_NODE"),
+        ({"CACHE_STORE": "file", "DW_V2_MULTI_NODE": "1"}, "CACHE_STORE"),
+        ({"QUEUE_CONNECTION": "database"}, "QUEUE_CONNECTION"),
+        ({"DW_AUTH_DRIVER": "ldap"}, "DW_AUTH_DRIVER"),
+        ({"DW_SERIALIZER": "json"}, "DW_SERIALIZER"),
+        ({"DW_WORKER_POLL_TIMEOUT": "-1"}, "DW_WORKER_POLL_TIMEOUT"),
+        ({"DW_WORKER_POLL_TIMEOUT": "nan"}, "DW_WORKER_POLL_TIMEOUT"),
+        ({"DW_HTTP_PORT": "8080.5"}, "DW_HTTP_PORT"),
+        ({"DW_DEFAULT_NAMESPACE": "a b"}, "DW_DEFAULT_NAMESPACE"),
+        ({"DW_V2_MULTI_NODE": "perhaps"}, "DW_V2_MULTI_NODE"),
+        ({"DW_WORKER_PROTOCOL_VERSION": "2.0"}, "DW_WORKER_PROTOCOL_VERSION"),
+        ({"DW_PRINCIPAL_TOKENS": '{"ci": {"token": "x"}}'}, "DW_PRINCIPAL_TOKENS"),
+        ({"DW_SERVER_IDD": "a", "DW_ENV_AUDIT_STRICT": "1"}, "DW_SERVER_IDD"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_that_names_the_variable(environ: dict[str, str], names: str) -> None:
+    with pytest.raises(SettingsError, match=names) as raised:
+        load(environ)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_name_is_a_warning_and_a_published_one_is_not() -> None:
+    assert load({"DW_SERVER_IDD": "a"}).warnings == (
+        "DW_SERVER_IDD is not a variable of this server and has no effect.",
+    )
+    assert load({"DW_MODE": "service", "DW_V2_TASK_REPAIR_SCAN_LIMIT": "9", "DW_ENV_AUDIT_STRICT": "1"}).warnings == ()
+
+
+def test_a_bad_environment_exits_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DB_PORT", "many")
+    assert main(["bootstrap"]) == 2
+    assert capsys.readouterr().err.startswith("dw-refserver: DB_PORT must be a number")
+
+
+def test_no_secret_in_what_a_refusal_says() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load({"DW_PRINCIPAL_TOKENS": '{"a": "hush"}', "DW_AUTH_TOKEN": "hush"})
+    assert "hush" not in str(raised.value)
