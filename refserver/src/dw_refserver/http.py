@@ -25,6 +25,8 @@ from dw_refserver.ulid import new_ulid
 
 _BODY_SECONDS = 15.0
 _JSON = re.compile(r"application/([\w.-]+\+)?json", re.IGNORECASE)
+_NAMESPACE = re.compile(r"[a-z0-9._-]{1,128}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}")
 
 
@@ -107,11 +109,15 @@ def not_found(node: Node) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        text = f"The route {request.url.path.strip('/')} could not be found."
-        response = refusal(node, request, Refused(404, "not_found", text))
+        response = refusal(node, request, no_route(request))
         await _finish(request, response, send, time.perf_counter())
 
     return answer
+
+
+def no_route(request: Request) -> Refused:
+    """404 for a path that leads nowhere."""
+    return Refused(404, "not_found", f"The route {request.url.path.strip('/')} could not be found.")
 
 
 async def _answer(node: Node, endpoint: Endpoint, request: Request) -> Response:
@@ -189,9 +195,12 @@ async def _admit(node: Node, endpoint: Endpoint, request: Request, raw: bytes, b
         protocol.check_worker_version(request.headers.get(WORKER_HEADER), node.settings.protocol_version)
     elif endpoint.versioned:
         protocol.check_control_version(request.headers.get(CONTROL_HEADER))
+    if any(_CONTROL.search(value) for value in path.values()):  # no id holds one, and PostgreSQL takes no NUL
+        raise no_route(request)
     named = request.headers.get("x-namespace") or request.query_params.get("namespace")
     namespace = (named or node.settings.default_namespace).lower()
-    if endpoint.versioned and not await node.knows_namespace(namespace):
+    known = _NAMESPACE.fullmatch(namespace) is not None
+    if endpoint.versioned and not (known and await node.knows_namespace(namespace)):
         raise protocol.namespace_missing(namespace)
     return Call(node, request, path, role, namespace, body)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = Task(
-    now=NOW, id="t1", namespace="default", status="leased", lease_owner="w",
-    lease_expires_at=NOW + timedelta(seconds=9), attempt_count=1, queue="q", run_id="r1", run_status="pending", run_closed_reason=None, run_closed_at=None,
-    workflow_type="t", payload_codec="avro", compatibility=None, last_history_sequence=2,
+    now=NOW, id="t1", namespace="default", status="leased", lease_owner="w", attempt_count=1, queue="q",
+    lease_expires_at=NOW + timedelta(seconds=9), run_id="r1", run_status="pending", run_closed_reason=None,
+    run_closed_at=None, workflow_type="t", payload_codec="avro", compatibility=None, last_history_sequence=2,
 )  # fmt: skip
 CLAIM = Claim("t1", "w", 1)
 
