@@ -17,10 +17,13 @@ START, POLL = "/api/workflows", "/api/worker/workflow-tasks/poll"
 COMPLETE = "/api/worker/workflow-tasks/nobodys/complete"
 CLAIM = {"lease_owner": "w", "workflow_task_attempt": 1}
 DEEP = "[" * 50_000 + "]" * 50_000
+NESTED = json.loads("[" * 400 + "]" * 400)
+LONG = {**CLAIM, "workflow_task_attempt": 2**40, "commands": [{}]}
+FOREIGN = {"codec": "json", "blob": "[]"}
 
 BODIES: list[tuple[str, str, Any, int, str]] = [
     ("deep-json", START, f'{{"workflow_type": "t", "input": {DEEP}}}', 400, "malformed_json"),
-    ("deep-but-parsed", START, {"workflow_type": "t", "input": [json.loads("[" * 400 + "]" * 400)]}, 422, "validation_failed"),
+    ("deep-but-parsed", START, {"workflow_type": "t", "input": NESTED}, 422, "validation_failed"),
     ("lone-surrogate", START, '{"workflow_type": "\\ud800"}', 400, "malformed_json"),
     ("not-utf-8", START, b'{"workflow_type": "\xff"}', 400, "malformed_json"),
     ("nan", START, '{"workflow_type": NaN}', 400, "malformed_json"),
@@ -36,11 +39,11 @@ BODIES: list[tuple[str, str, Any, int, str]] = [
     ("huge-timeout", START, {"workflow_type": "t", "run_timeout_seconds": 10**18}, 422, "validation_failed"),
     ("big-memo", START, {"workflow_type": "t", "memo": {"m": "x" * 262_145}}, 422, "validation_failed"),
     ("scalar-input", START, {"workflow_type": "t", "input": 7}, 422, "validation_failed"),
-    ("foreign-codec", START, {"workflow_type": "t", "input": {"codec": "json", "blob": "[]"}}, 422, "validation_failed"),
+    ("foreign-codec", START, {"workflow_type": "t", "input": FOREIGN}, 422, "validation_failed"),
     ("too-large", START, {"workflow_type": "t", "input": ["x" * 2_100_000]}, 413, "payload_too_large"),
     ("huge-page", POLL, {"worker_id": "w", "task_queue": "q", "history_page_size": 10**9}, 422, "validation_failed"),
     ("true-for-number", POLL, {"worker_id": "w", "task_queue": "q", "timeout_seconds": True}, 422, "validation_failed"),
-    ("attempt-over-32-bits", COMPLETE, {**CLAIM, "workflow_task_attempt": 2**40, "commands": [{}]}, 422, "validation_failed"),
+    ("attempt-over-32-bits", COMPLETE, LONG, 422, "validation_failed"),
     ("commands-as-text", COMPLETE, {**CLAIM, "commands": "complete_workflow"}, 422, "validation_failed"),
     ("commands-of-nothing", COMPLETE, {**CLAIM, "commands": [None]}, 422, "validation_failed"),
 ]  # fmt: skip

@@ -176,10 +176,10 @@ async def _retried(once: Callable[[], Awaitable[T]]) -> T:
         except DBAPIError as error:
             if _is_gone(error):
                 raise BackendUnavailableError(type(error.orig).__name__) from error
-            if attempt == TRIES or not _asks_for_retry(error):
+            if not _asks_for_retry(error):
                 raise
         await asyncio.sleep(0.005 * 2**attempt)  # let the other transaction finish first
-    raise AssertionError("unreachable")
+    raise BackendUnavailableError(f"refused {TRIES} times")
 
 
 def _asks_for_retry(error: DBAPIError) -> bool:

@@ -32,7 +32,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.engine import Decision, Task
-from dw_refserver.store.database import Database, execute_each
+from dw_refserver.store.database import BackendUnavailableError, Database, execute_each
 from dw_refserver.store.dialect import later, now, seconds_until, supports
 from dw_refserver.store.history import append_events, create_tasks
 from dw_refserver.store.rows import to_json
@@ -191,8 +191,8 @@ async def renew(db: Database, task: Task, lease: float) -> bool:
     return (await db.run(_RENEW, values)).rowcount > 0
 
 
-class LostRaceError(Exception):
-    """A task kept changing under a settlement; the worker may send it again."""
+class LostRaceError(BackendUnavailableError):
+    """A task kept changing under a settlement; nothing was written, and the worker may send it again."""
 
 
 async def settle(db: Database, namespace: str, task_id: str, decide: Callable[[Task | None], Decision]) -> Decision:
