@@ -62,9 +62,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root / "results"
     finally:
         remove_bridge()
-        left = {folder.resolve() for top in ("", "*/") for folder in CGROUPS.glob(f"{top}{CGROUP}")}
-        for folder in left:
-            folder.rmdir()
+        remove_groups()
         subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True)
 
 
@@ -97,6 +95,14 @@ def remove_bridge() -> None:
         with socket.socket() as kernel:
             fcntl.ioctl(kernel, SIOCSIFFLAGS, struct.pack("16sh14x", BRIDGE.encode(), 0))
             fcntl.ioctl(kernel, SIOCBRDELBR, BRIDGE.encode() + b"\0")
+
+
+def remove_groups() -> None:
+    """Remove the control groups that the killed engine left, the inner ones first."""
+    tops = {folder.resolve() for above in ("", "*/") for folder in CGROUPS.glob(f"{above}{CGROUP}")}
+    for top in tops:
+        for folder, _, _ in os.walk(top, topdown=False):
+            Path(folder).rmdir()
 
 
 def environment() -> dict[str, str]:
