@@ -72,3 +72,11 @@ def fragile(
     """A cluster of the test's own, reached through doors that stay put while containers stop and start."""
     with bootstrapped(containers, pairs[1], database, tmp_path, doors=True) as made:
         yield made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--numprocesses=2 --dist=loadgroup`, one process per database: what is shared in a session stays shared."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and "database" in callspec.params:
+            item.add_marker(pytest.mark.xdist_group(callspec.params["database"]))
