@@ -8,7 +8,14 @@ set -eu
 tag=$1 suite=$2 architecture=$3 mirror=$4 recipe=$5
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 root=$(mktemp -d "${TMPDIR:-/tmp}/smallcluster-base.XXXXXX")
-trap 'rm -rf --one-file-system "$root"' EXIT
+leave() {
+    # debootstrap that is interrupted leaves its kernel file systems mounted.
+    for place in proc sys; do
+        if mountpoint -q "$root/$place"; then umount "$root/$place"; fi
+    done
+    rm -rf --one-file-system "$root"
+}
+trap leave EXIT
 trap 'exit 130' INT TERM
 
 debootstrap --variant=minbase --arch="$architecture" --keyring="$keyring" "$suite" "$root" "$mirror"
