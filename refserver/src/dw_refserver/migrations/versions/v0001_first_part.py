@@ -100,7 +100,7 @@ def upgrade() -> None:
         Column("last_error", LongText),
         *_moments("leased_at", "lease_expires_at", "created_at", "closed_at"),
         UniqueConstraint("poll_key", name="workflow_tasks_poll_key"),
-        Index("workflow_tasks_claim", "namespace", "queue", "task_type", "available_at"),
+        Index("workflow_tasks_claim", "namespace", "queue", "task_type", "available_at", "id"),
         Index("workflow_tasks_run", "workflow_run_id", "status"),
     )
     _table(
