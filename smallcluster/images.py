@@ -55,7 +55,9 @@ def names() -> dict[str, Names]:
     values = dotenv_values(NAMES_FILE, interpolate=False)
     services = [key.removesuffix("_LOCAL") for key in values if key.endswith("_LOCAL")]
     return {
-        service.lower(): Names(values.get(f"{service}_PUBLISHED"), values[f"{service}_LOCAL"] or "")
+        service.lower(): Names(
+            values.get(f"{service}_PUBLISHED"), _local(service.lower(), values[f"{service}_LOCAL"] or "")
+        )
         for service in services
     }
 
@@ -63,7 +65,7 @@ def names() -> dict[str, Names]:
 def resolve(services: Sequence[str]) -> dict[str, Image]:
     """The image of each service: the published one where the engine has it, else the one built here.
 
-    Raises MachineCannotError when one is missing, is another product, or is a server older than its sources.
+    Raises MachineCannotError when one is missing or is another product.
     """
     with closing(engine.connect()) as client, ThreadPoolExecutor(len(SERVICES)) as pool:
         found = pool.map(lambda service: _resolve(client, service), services)
@@ -126,15 +128,17 @@ def current(service: str, image: EngineImage) -> bool:
 def _resolve(client: DockerClient, service: str) -> Image:
     for ref in candidates(service):
         if image := find(client, ref):
-            if service == SERVER and not current(service, image):
-                raise _stale(ref)
             return _described(client, service, ref, image)
     raise MachineCannotError(
         f"The image for {service} is missing.",
         seen=f"the engine has none of {', '.join(candidates(service))}.",
-        why="setup has not run on this engine yet.",
+        why="setup has not run on this engine yet, or the sources of an image that is built here were changed.",
         then="invoke setup",
     )
+
+
+def _local(service: str, tag: str) -> str:
+    return tag.replace("{recipe}", recipe(service))
 
 
 def _described(client: DockerClient, service: str, ref: str, image: EngineImage) -> Image:
@@ -147,13 +151,4 @@ def _described(client: DockerClient, service: str, ref: str, image: EngineImage)
         id=str(image.id),
         digest=digests[0].partition("@")[2] if digests else str(image.id),
         version=version_of(client, service, ref, image),
-    )
-
-
-def _stale(ref: str) -> MachineCannotError:
-    return MachineCannotError(
-        f"The image {ref} is older than the reference server's sources.",
-        seen="its label shows the hash of other sources than refserver/ and compose/images/server/ have now.",
-        why="the sources were edited, or another version was checked out, after the image was built.",
-        then="invoke setup",
     )

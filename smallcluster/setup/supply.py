@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image as EngineImage
 
+KEPT_SERVERS = 6
+"""How many node images stay: this one, and those of other checkouts or revisions."""
 AT_ONCE = 2
 """Builds that run side by side; more gain nothing on two cores."""
 
@@ -53,6 +55,7 @@ def supply_images(workshop: Workshop, machine: Machine, services: Sequence[str])
             before = [find(client, names()[service].local) for service in rest]
             _build(workshop, rest, make_base, architecture)
             remove_superseded(client, [image for image in before if image])
+            remove_old_servers(client)
 
 
 def remove_superseded(client: DockerClient, images: Sequence[EngineImage]) -> None:
@@ -64,6 +67,17 @@ def remove_superseded(client: DockerClient, images: Sequence[EngineImage]) -> No
             image.reload()
             if not image.tags:
                 client.images.remove(str(image.id))
+
+
+def remove_old_servers(client: DockerClient) -> None:
+    """Remove the oldest of the node images that other revisions left; the engine keeps what is in use."""
+    from docker.errors import APIError
+
+    repository = names()[SERVER].local.rpartition(":")[0]
+    newest_first = sorted(client.images.list(repository), key=lambda image: image.attrs["Created"], reverse=True)
+    for image in newest_first[KEPT_SERVERS:]:
+        with suppress(APIError):
+            client.images.remove(str(image.id))
 
 
 def _base(workshop: Workshop, client: DockerClient, machine: Machine, puller: Puller, architecture: str) -> str:
