@@ -73,6 +73,7 @@ def test_bodies(cluster: Cluster, path: str, body: Any, status: int, reason: str
         ("GET", f"/api/workflows/{'x' * 5000}", 404, "instance_not_found"),
         ("GET", "/api/workflows/a?namespace=%00", 404, "namespace_not_found"),
         ("GET", f"/api/workflows/a?namespace={'n' * 3000}", 404, "namespace_not_found"),
+        ("GET", "/api/cluster/info?namespace=%00", 404, "namespace_not_found"),
         ("GET", "/api/workflows/a/runs/%F0%9F%92%A9", 404, "run_not_found"),
         ("GET", "/api/workflows/", 404, "not_found"),
         ("PATCH", "/api/workflows", 405, "method_not_allowed"),

@@ -71,7 +71,9 @@ async def _lock(db: Database, connection: AsyncConnection) -> None:
         await connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
         await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
     else:
-        await connection.execute(text("SELECT GET_LOCK('dw-bootstrap', :seconds)"), {"seconds": _LOCK_SECONDS})
+        taken = await connection.scalar(text("SELECT GET_LOCK('dw-bootstrap', :seconds)"), {"seconds": _LOCK_SECONDS})
+        if not taken:
+            raise BackendUnavailableError(f"another bootstrap has held the lock for {_LOCK_SECONDS} seconds")
     await connection.commit()
 
 

@@ -20,10 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dw-refserver {__version__}")  # noqa: T201
         return 0
     try:
-        return _run(given, load())
+        settings = load()
     except SettingsError as error:
-        print(f"dw-refserver: {error}", file=sys.stderr)  # noqa: T201
+        _complain(str(error))
         return 2
+    return _run(given, settings)
 
 
 def bootstrap() -> int:
@@ -52,6 +53,8 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
 
         changes = {"http_host": given.host, "http_port": given.port}
         return serve(dataclasses.replace(settings, **{k: v for k, v in changes.items() if v is not None}))
+    for warning in settings.warnings:  # a node has said them in its log
+        _complain(warning)
     if given.verb == "bootstrap":
         from dw_refserver import bootstrap
 
@@ -61,6 +64,10 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
     if given.verb == "scheduler":
         return scheduler.run_loop(settings, given.limit)
     return scheduler.run_pass(settings, given.verb, given.limit)
+
+
+def _complain(sentence: str) -> None:
+    print(f"dw-refserver: {sentence}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -199,8 +199,7 @@ async def _admit(node: Node, endpoint: Endpoint, request: Request, raw: bytes, b
         raise no_route(request)
     named = request.headers.get("x-namespace") or request.query_params.get("namespace")
     namespace = (named or node.settings.default_namespace).lower()
-    known = _NAMESPACE.fullmatch(namespace) is not None
-    if endpoint.versioned and not (known and await node.knows_namespace(namespace)):
+    if not _NAMESPACE.fullmatch(namespace) or (endpoint.versioned and not await node.knows_namespace(namespace)):
         raise protocol.namespace_missing(namespace)
     return Call(node, request, path, role, namespace, body)
 

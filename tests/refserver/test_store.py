@@ -1,0 +1,75 @@
+"""Transactions: a deadlock runs the whole of one again, and what readers see is what has been committed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from dw_refserver.settings import load
+from dw_refserver.store import namespaces as store
+from dw_refserver.store.database import Database, opened
+from dw_refserver.store.tables import namespaces
+from sqlalchemy import select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from refserver.harness import Cluster
+
+pytestmark = pytest.mark.refserver
+
+
+class Crossing:
+    """Two transactions that lock the same two rows in opposite order, and meet in the middle on their first try."""
+
+    def __init__(self, db: Database) -> None:
+        self.db, self.meet, self.tries = db, asyncio.Barrier(2), 0
+
+    async def go(self, first: str, second: str) -> None:
+        mine = 0
+
+        async def work(connection: AsyncConnection) -> None:
+            nonlocal mine
+            mine, self.tries = mine + 1, self.tries + 1
+            await self.lock(connection, first)
+            if mine == 1:
+                await self.meet.wait()
+            await self.lock(connection, second)
+
+        await self.db.transact(work)
+
+    async def lock(self, connection: AsyncConnection, name: str) -> None:
+        days = namespaces.c.retention_days
+        await connection.execute(update(namespaces).where(namespaces.c.name == name).values(retention_days=days + 1))
+
+
+def test_a_deadlock_is_tried_again_whole(cluster: Cluster) -> None:
+    async def scenario() -> tuple[int, list[int]]:
+        async with opened(load(cluster.env).database, "test", connections=4) as db:
+            for name in ("left", "right"):
+                await store.seed(db, name, 30)
+            crossing = Crossing(db)
+            await asyncio.gather(crossing.go("left", "right"), crossing.go("right", "left"))
+            days = {name: kept for name, kept in await store.every(db) if name in ("left", "right")}
+            return crossing.tries, [days["left"], days["right"]]
+
+    tries, days = asyncio.run(scenario())
+    assert tries >= 3, "one of the two must have been the victim"
+    assert days == [32, 32], "each took effect once"
+
+
+def test_both_databases_read_committed(cluster: Cluster) -> None:
+    """A row committed by another connection is seen by a later read of the same transaction."""
+
+    async def scenario() -> list[Any]:
+        async with opened(load(cluster.env).database, "test", connections=4) as db:
+            query = select(namespaces.c.name).where(namespaces.c.name == "between")
+            async with db.transaction.begin() as reading:
+                before = (await reading.execute(query)).first()
+                await store.seed(db, "between", 30)
+                after = (await reading.execute(query)).first()
+            await db.run(text("delete from workflow_namespaces where name = 'between'"))
+            return [before, after]
+
+    before, after = asyncio.run(scenario())
+    assert before is None
+    assert after is not None
