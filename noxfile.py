@@ -27,6 +27,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("mypy", "--package", "dw_refserver")
 
 
 @nox.session(tags=["quick"])
@@ -41,7 +42,7 @@ def refserver(session: nox.Session) -> None:
     """The reference server against real MySQL, PostgreSQL and Redis."""
     session.install("-e", ".[dev]", "-e", "refserver")
     _need_machine(session)
-    session.run("pytest", *(session.posargs or ["tests/refserver"]))
+    session.run("pytest", *(session.posargs or ["tests/refserver", "--numprocesses=2", "--dist=loadgroup"]))
 
 
 @nox.session(tags=["engine"])
