@@ -64,6 +64,8 @@ def check_database_out(cluster: Cluster, a: Client, b: Client, how: str) -> None
     freeze, thaw = FREEZE[how]
     a.start("q")
     task = a.poll("w", "q").body["task"]
+    leaving = cluster.serve(f"leaving-{how.replace(' ', '-')}")
+    assert ready(leaving).status == 200
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(Client(a.url).poll, "w", "q")
         time.sleep(0.2)  # let the poll wait first
@@ -72,6 +74,7 @@ def check_database_out(cluster: Cluster, a: Client, b: Client, how: str) -> None
             reply = ready(a)
             assert (reply.status, reply.body["status"]) == (503, "not_ready")
             assert reply.body["checks"]["database"]["status"] == "unavailable"
+            assert cluster.nodes[f"leaving-{how.replace(' ', '-')}"].stop() < 2
             assert b.start("q").status == 503
             lost = waiting.result(15)
             assert (lost.status, lost.body["reason"], lost.body["poll_status"]) == (503, *["backend_unavailable"] * 2)

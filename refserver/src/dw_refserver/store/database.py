@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -97,9 +97,10 @@ class Database:
         await self.transact(in_turn)
 
     async def dispose(self) -> None:
-        """Close every connection."""
-        await self.statement.dispose()
-        await self.transaction.dispose()
+        """Close every connection; one whose host hangs is left to the operating system."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await asyncio.gather(self.statement.dispose(), self.transaction.dispose())
 
 
 @asynccontextmanager
