@@ -59,7 +59,7 @@ class Database:
             async with self.statement.connect() as connection:
                 return await connection.execute(statement, values)
 
-        return await _guarded(once)
+        return await self._guarded(once)
 
     async def one(self, statement: Executable, values: Any = None) -> Row[Any] | None:
         """Run one statement and give its only row, if it has one."""
@@ -80,7 +80,7 @@ class Database:
             async with self.transaction.begin() as connection:
                 return await work(connection)
 
-        return await _guarded(once)
+        return await self._guarded(once)
 
     async def write(self, values: Mapping[str, Any], *statements: UpdateBase) -> None:
         """Run writes that don't depend on one another's results as one transaction.
@@ -95,6 +95,21 @@ class Database:
             await execute_each(connection, values, statements)
 
         await self.transact(in_turn)
+
+    async def _guarded(self, once: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(OPERATION_SECONDS):
+                return await _retried(once)
+        except PoolTimeoutError as error:
+            raise BackendUnavailableError("all connections are busy") from error
+        except OSError as error:  # TimeoutError and ConnectionError among them
+            await self._start_afresh()
+            raise BackendUnavailableError(type(error).__name__) from error
+
+    async def _start_afresh(self) -> None:
+        """Forget the idle connections of both pools, so that no later request begins with one that is dead."""
+        for engine in (self.statement, self.transaction):
+            await engine.dispose(close=False)
 
     async def dispose(self) -> None:
         """Close every connection; one whose host hangs is left to the operating system."""
@@ -158,25 +173,17 @@ def _connect_arguments(where: Where, label: str) -> dict[str, Any]:
     return {"connect_timeout": 3, "charset": "utf8mb4"}
 
 
-async def _guarded(once: Callable[[], Awaitable[T]]) -> T:
-    try:
-        async with asyncio.timeout(OPERATION_SECONDS):
-            return await _retried(once)
-    except (OSError, TimeoutError, PoolTimeoutError) as error:
-        raise BackendUnavailableError(type(error).__name__) from error
-    except RuntimeError as error:
-        if "closed" not in str(error):  # uvloop's word for a connection that went away a moment ago
-            raise
-        raise BackendUnavailableError("closed") from error
-
-
 async def _retried(once: Callable[[], Awaitable[T]]) -> T:
     for attempt in range(1, TRIES + 1):
         try:
             return await once()
+        except RuntimeError as error:
+            if "closed" not in str(error):
+                raise
+            raise ConnectionError("closed") from error  # uvloop's word for a connection that went away a moment ago
         except DBAPIError as error:
             if _is_gone(error):
-                raise BackendUnavailableError(type(error.orig).__name__) from error
+                raise ConnectionError(cause_of(error)) from error
             if not _asks_for_retry(error):
                 raise
         await asyncio.sleep(0.005 * 2**attempt)  # let the other transaction finish first
