@@ -11,7 +11,7 @@ from invoke import Context, task
 from smallcluster import verbs
 
 _DB = "which durable database: mysql or pgsql"
-_NODES = "how many API nodes, 2 or 3 (default: as many as run, else 2)"
+_NODES = "how many API nodes: 2 or 3 (default: as many as run, else 2)"
 _JSON = "print JSON alone on stdout; progress stays on stderr"
 _DEBUG = "show the traceback of an unexpected error"
 
@@ -29,13 +29,13 @@ def doctor(_: Context, json: bool = False, debug: bool = False) -> None:
 
 
 @task(help={"db": _DB, "nodes": _NODES, "explain": "tell which layer each line comes from", "debug": _DEBUG})
-def render(_: Context, db: str = "", nodes: int = 0, explain: bool = False, debug: bool = False) -> None:
+def render(_: Context, db: str = "", nodes: str = "", explain: bool = False, debug: bool = False) -> None:
     """Write one env file per container and the balancer's configuration, from env/ and nginx/."""
     verbs.render(db=db, nodes=nodes, explain=explain, debug=debug)
 
 
 @task(help={"db": _DB, "nodes": _NODES, "json": _JSON, "debug": _DEBUG})
-def up(_: Context, db: str = "", nodes: int = 0, json: bool = False, debug: bool = False) -> None:
+def up(_: Context, db: str = "", nodes: str = "", json: bool = False, debug: bool = False) -> None:
     """Bring the cluster up in the contract's order, wait until it is ready, print its addresses."""
     verbs.up(db=db, nodes=nodes, json=json, debug=debug)
 
@@ -62,7 +62,7 @@ def migrate(_: Context, db: str = "", debug: bool = False) -> None:
     }
 )
 def smoke(
-    _: Context, db: str = "", nodes: int = 0, keep: bool = False, json: bool = False, debug: bool = False
+    _: Context, db: str = "", nodes: str = "", keep: bool = False, json: bool = False, debug: bool = False
 ) -> None:
     """Prove the cluster. Nothing running: up, all checks, verdict, down. Running: checks only, and it stays."""
     verbs.smoke(db=db, nodes=nodes, keep=keep, json=json, debug=debug)

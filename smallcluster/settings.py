@@ -83,7 +83,8 @@ def load(
     made once and kept under `state`. Raises AskedWronglyError for anything that can't be meant.
     """
     database = database_named(db)
-    _refuse_node_count(nodes)
+    if nodes not in (2, 3):
+        raise _outside_the_contract(nodes)
     lines = _layers(database, env_folder)
     notices = _apply_exported(lines, exported)
     _refuse_contradiction(database, lines["DB_CONNECTION"])
@@ -107,13 +108,21 @@ def database_named(db: str | None) -> Database:
         ) from None
 
 
-def _refuse_node_count(nodes: int) -> None:
-    if nodes not in (2, 3):
-        raise AskedWronglyError(
-            f"--nodes={nodes} is outside the contract.",
-            why="the small cluster has 2 or 3 API nodes.",
-            then="repeat the command with --nodes=2 or --nodes=3.",
-        )
+def nodes_asked(nodes: str) -> int:
+    """Turn `--nodes` into a number; nothing asked for is 0. Raises AskedWronglyError for anything but 2 or 3."""
+    if not nodes:
+        return 0
+    if nodes not in ("2", "3"):
+        raise _outside_the_contract(nodes)
+    return int(nodes)
+
+
+def _outside_the_contract(nodes: object) -> AskedWronglyError:
+    return AskedWronglyError(
+        f"--nodes={nodes} is outside the contract.",
+        why="the small cluster has 2 or 3 API nodes.",
+        then="repeat the command with --nodes=2 or --nodes=3.",
+    )
 
 
 def _layers(database: Database, env_folder: Path) -> dict[str, Line]:

@@ -13,7 +13,7 @@ from smallcluster import engine, interrupts, locks, people
 from smallcluster.containers import read_containers
 from smallcluster.errors import AskedWronglyError, ExitCode
 from smallcluster.progress import Progress
-from smallcluster.settings import Database, Settings, database_named, load, project_name
+from smallcluster.settings import Database, Settings, database_named, load, nodes_asked, project_name
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -44,13 +44,13 @@ def doctor(*, json: bool, debug: bool) -> None:
     people.run(body, debug=debug, as_json=json)
 
 
-def render(*, db: str, nodes: int, explain: bool, debug: bool) -> None:
+def render(*, db: str, nodes: str, explain: bool, debug: bool) -> None:
     """`invoke render`."""
 
     def body() -> ExitCode:
         from smallcluster import render as render_
 
-        settings = _settings(db, nodes or 2, Progress())
+        settings = _settings(db, nodes_asked(nodes) or 2, Progress())
         paths = render_.render(settings)
         if explain:
             _explain(settings)
@@ -62,12 +62,12 @@ def render(*, db: str, nodes: int, explain: bool, debug: bool) -> None:
     people.run(body, debug=debug)
 
 
-def up(*, db: str, nodes: int, json: bool, debug: bool) -> None:
+def up(*, db: str, nodes: str, json: bool, debug: bool) -> None:
     """`invoke up`."""
 
     def body() -> ExitCode:
         progress = Progress()
-        cluster = _cluster(db, nodes, progress)
+        cluster = _cluster(db, nodes_asked(nodes), progress)
         with locks.exclusive(cluster.settings.db, "up"):
             from smallcluster import lifecycle
 
@@ -96,7 +96,7 @@ def bootstrap(*, db: str, debug: bool) -> None:
     people.run(body, debug=debug)
 
 
-def smoke(*, db: str, nodes: int, keep: bool, json: bool, debug: bool) -> None:
+def smoke(*, db: str, nodes: str, keep: bool, json: bool, debug: bool) -> None:
     """`invoke smoke`."""
 
     def body() -> ExitCode:
@@ -104,7 +104,7 @@ def smoke(*, db: str, nodes: int, keep: bool, json: bool, debug: bool) -> None:
         from smallcluster.report import console, machine
 
         began, progress = time.monotonic(), Progress()
-        cluster = _cluster(db, nodes, progress)
+        cluster = _cluster(db, nodes_asked(nodes), progress)
         with locks.exclusive(cluster.settings.db, "smoke"):
             report = smoke_.smoke(cluster, progress, keep=keep, began=began)
         data = machine.smoke_as_data(report)

@@ -145,6 +145,8 @@ def test_a_bootstrap_that_fails_is_told(invoke: Invoke, client: Any, db: str, lo
         (("smoke",), 12, "No database was named"),
         (("up", "--db=mysql", "--nodes=4"), 12, "--nodes=2 or --nodes=3"),
         (("up", "--db=mysql", "--nodes=1"), 12, "--nodes=2 or --nodes=3"),
+        (("smoke", "--db=mysql", "--nodes=two"), 12, "--nodes=2 or --nodes=3"),
+        (("render", "--db=mysql", "--nodes=0"), 12, "--nodes=2 or --nodes=3"),
         (("bootstrap", "--db=mysql"), 13, "invoke up --db=mysql"),
         (("logs",), 12, "No database was named"),
         (("logs", "--db=mysql"), 13, "invoke up --db=mysql"),
