@@ -23,7 +23,9 @@ FOREIGN = {"codec": "json", "blob": "[]"}
 
 BODIES: list[tuple[str, str, Any, int, str]] = [
     ("deep-json", START, f'{{"workflow_type": "t", "input": {DEEP}}}', 400, "malformed_json"),
-    ("deep-but-parsed", START, {"workflow_type": "t", "input": NESTED}, 422, "validation_failed"),
+    ("deep-but-parsed", START, {"workflow_type": "t", "input": NESTED}, 400, "malformed_json"),
+    ("deep-memo", START, {"workflow_type": "t", "memo": {"m": NESTED}}, 400, "malformed_json"),
+    ("nul-in-blob", START, {"workflow_type": "t", "input": {"codec": "avro", "blob": "\0"}}, 422, "validation_failed"),
     ("lone-surrogate", START, '{"workflow_type": "\\ud800"}', 400, "malformed_json"),
     ("not-utf-8", START, b'{"workflow_type": "\xff"}', 400, "malformed_json"),
     ("nan", START, '{"workflow_type": NaN}', 400, "malformed_json"),

@@ -30,7 +30,8 @@ def test_polled_on_one_node_completed_on_the_other(cluster: Cluster, first: str,
     assert [event["event_type"] for event in task["history_events"]] == ["StartAccepted", "WorkflowStarted"]
     assert other.complete(task).body["run_status"] == "completed"
     run = one.get(f"/workflows/{queue}").body
-    assert (run["status"], run["output"], run["input"]) == ("completed", "ok", ["Ada"])
+    envelopes = [{"codec": "avro", "blob": blob} for blob in ("wwHioz3/VYAiNwoEb2s=", "wwHioz3/VYAiNwwCCgZBZGEA")]
+    assert (run["status"], run["output_envelope"], run["input_envelope"]) == ("completed", *envelopes)
     again = one.complete(task)
     assert (again.status, again.body["reason"]) == (409, "run_closed")
 
@@ -95,6 +96,28 @@ def test_what_a_retry_can_not_help_does_not_come_again(cluster: Cluster, failure
     assert (told["outcome"], told["recorded"], told["next_task_id"]) == (outcome, True, None)
     assert cluster.a.poll("w", queue, timeout_seconds=0).body["task"] is None
     assert not cluster.b.get(f"/workflows/{queue}").body["is_terminal"]
+
+
+def test_a_failure_report_may_hold_anything(cluster: Cluster) -> None:
+    queue = fresh()
+    cluster.a.register("w", queue)
+    cluster.a.start(queue)
+    task = cluster.a.poll("w", queue).body["task"]
+    claim = {"lease_owner": "w", "workflow_task_attempt": 1}
+    path = f"/worker/workflow-tasks/{task['task_id']}/fail"
+    told = cluster.b.post(path, **claim, failure={"message": "\0 \U0001f4a9", "type": ["odd"]})
+    assert (told.status, told.body["outcome"]) == (200, "failed")
+
+
+def test_a_definition_is_held_only_while_its_worker_is_alive(cluster: Cluster) -> None:
+    worker, queue = fresh(), fresh()
+    first, second = ({"workflow_definition_fingerprints": {"t": print_}} for print_ in ("one", "two"))
+    assert cluster.a.register(worker, queue, supported_workflow_types=["t"], **first).status == 201
+    assert cluster.b.register(worker, queue, supported_workflow_types=["t"], **second).status == 409
+    ago = "interval '1 hour'" if cluster.kind == "pgsql" else "interval 1 hour"
+    table, at = "workflow_worker_registrations", "last_heartbeat_at"
+    cluster.execute(f"update {table} set {at} = {at} - {ago} where worker_id = '{worker}'")
+    assert cluster.b.register(worker, queue, supported_workflow_types=["t"], **second).status == 201
 
 
 def test_history_in_pages(cluster: Cluster) -> None:
@@ -169,6 +192,14 @@ def test_a_waiting_poll_is_woken_by_a_start_on_the_other_node(cluster: Cluster) 
         assert task
         waiting.complete(task)
     assert median(took) < 0.15
+
+
+def test_a_signal_that_nobody_understands_stops_no_node_from_listening(cluster: Cluster) -> None:
+    code, _ = cluster.containers["redis"].exec_run(["redis-cli", "publish", "dw:wake", "junk"])
+    assert code == 0
+    for name in ("server-a", "server-b"):
+        log = cluster.nodes[name].log
+        until(lambda log=log: "wake_listen_recovered" in log.read_text(), 5, f"{name} to listen again")  # type: ignore[misc]
 
 
 def test_an_empty_poll_is_held_for_as_long_as_both_sides_allow(cluster: Cluster) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -13,9 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dw_refserver.settings import Settings
 from dw_refserver.store import namespaces
 from dw_refserver.store.database import BackendUnavailableError, Database, cause_of, opened
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 _LOCK = 7_303_014
 _LOCK_SECONDS = 120
@@ -27,31 +23,22 @@ def run(settings: Settings) -> int:
 
 
 async def _run(settings: Settings) -> int:
-    async with opened(settings.database, "bootstrap") as db:
-        if not await _reachable(db, settings):
-            return 1
-        try:
-            await _bring_up(db, settings)
-        except (DBAPIError, BackendUnavailableError) as error:
-            _say(f"the database refused: {cause_of(error)}")
-            return 1
-    return 0
-
-
-async def _reachable(db: Database, settings: Settings) -> bool:
-    """Try to connect, DW_BOOTSTRAP_RETRIES times in all, and say how each try went."""
+    """Try DW_BOOTSTRAP_RETRIES times in all, and say how each try went."""
     where = f"{settings.database.kind} at {settings.database.host}:{settings.database.port}"
     for attempt in range(1, settings.bootstrap_retries + 1):
         try:
-            await namespaces.clock(db)
-        except (BackendUnavailableError, DBAPIError) as error:
-            _say(f"try {attempt} of {settings.bootstrap_retries}: no connection to {where} ({cause_of(error)})")
+            async with opened(settings.database, "bootstrap") as db:
+                await _bring_up(db, settings)
+        except (DBAPIError, BackendUnavailableError, OSError) as error:
+            _say(
+                f"try {attempt} of {settings.bootstrap_retries}: {where} refused or is out of reach: {cause_of(error)}"
+            )
         else:
-            return True
+            return 0
         if attempt < settings.bootstrap_retries:
             await asyncio.sleep(settings.bootstrap_delay)
     _say(f"gave up: check DB_HOST, DB_PORT, DB_DATABASE, DB_USERNAME, DB_PASSWORD, and that {where} runs")
-    return False
+    return 1
 
 
 async def _bring_up(db: Database, settings: Settings) -> None:
@@ -59,8 +46,8 @@ async def _bring_up(db: Database, settings: Settings) -> None:
         await _lock(db, connection)
         before, after = await connection.run_sync(_migrate)
         await connection.commit()
+        created = await namespaces.seed(db, settings.default_namespace, settings.retention_days)
     change = f"{before or 'none'} -> {after}" if before != after else f"{after}, already current"
-    created = await namespaces.seed(db, settings.default_namespace, settings.retention_days)
     _say(f"schema version {change}")
     _say(f"namespace '{settings.default_namespace}' {'created' if created else 'already there'}")
 
@@ -80,22 +67,17 @@ async def _lock(db: Database, connection: AsyncConnection) -> None:
 def _migrate(connection: Connection) -> tuple[str | None, str | None]:
     """The schema version before and after."""
     from alembic import command
+    from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
 
     before = MigrationContext.configure(connection).get_current_revision()
     if before != namespaces.HEAD:
-        command.upgrade(_config(connection), "head")
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
     return before, MigrationContext.configure(connection).get_current_revision()
 
 
-def _config(connection: Connection) -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    return config
-
-
-def _say(line: Any) -> None:
+def _say(line: str) -> None:
     print(f"bootstrap: {line}", flush=True)  # noqa: T201 - what a person reads in the job's log

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dw_refserver import __version__
 from dw_refserver.settings import Settings, SettingsError, load
 
-PASSES = ("schedule:evaluate", "activity:timeout-enforce", "history:prune")
+_PASSES = ("schedule:evaluate", "activity:timeout-enforce", "history:prune")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, help="port to listen on (DW_HTTP_PORT, 8080)")
     bootstrap = verbs.add_parser("bootstrap", help="migrate the database and create the default namespace")
     bootstrap.add_argument("--force", action="store_true", help="accepted for compatibility; it never asks")
-    for name in ("scheduler", *PASSES):
+    for name in ("scheduler", *_PASSES):
         one = verbs.add_parser(name, help="loop over the three passes" if name == "scheduler" else "run this pass once")
         one.add_argument("--limit", type=int, default=100, help="items per pass at most")
     verbs.add_parser("version", help="print the version")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dw_refserver.engine import COMMANDS
 from dw_refserver.protocol import invalid
+from dw_refserver.validation import is_blob, is_envelope
 
-_BATCH = 1000
 _ACTIVITY = ("schedule_activity",)
 _ONLY_IN: Mapping[str, Sequence[str]] = {
     "retry_policy": ("schedule_activity", "start_child_workflow"),
@@ -21,42 +21,38 @@ _ONLY_IN: Mapping[str, Sequence[str]] = {
 
 def check(commands: Sequence[Any]) -> None:
     """Refuse with 422 and every finding, each under `commands.N.field`."""
-    if len(commands) > _BATCH:
-        raise invalid({"commands": f"The commands field must not have more than {_BATCH} items."})
-    errors: dict[str, str] = {}
-    for number, command in enumerate(commands):
-        for name, text in _findings(command):
-            errors[f"commands.{number}{name}"] = text
+    errors = {f"commands.{number}.{name}": text for number, command in enumerate(commands)
+              for name, text in _findings(command)}  # fmt: skip
     if errors:
         raise invalid(errors)
 
 
-def _findings(command: Any) -> list[tuple[str, str]]:
-    if not isinstance(command, dict) or not isinstance(command.get("type"), str):
-        return [(".type", "The command type field is required.")]
-    kind = command["type"]
+def _findings(command: Any) -> Iterator[tuple[str, str]]:
+    kind = command.get("type") if isinstance(command, dict) else None
+    if not isinstance(kind, str):
+        yield "type", "The command type field is required."
+        return
     misplaced = [name for name, kinds in _ONLY_IN.items() if command.get(name) is not None and kind not in kinds]
+    for name in misplaced:
+        yield name, f"{name} is only supported for {' and '.join(_ONLY_IN[name])} commands."
     if misplaced:
-        return [
-            (f".{name}", f"{name} is only supported for {' and '.join(_ONLY_IN[name])} commands.") for name in misplaced
-        ]
+        return
     if kind not in COMMANDS:
-        return [(".type", f"Workflow task command type [{kind}] is not supported by the server yet.")]
-    return _completion(command) if kind == "complete_workflow" else _failure(command)
+        yield "type", f"Workflow task command type [{kind}] is not supported by the server yet."
+    elif kind == "complete_workflow":
+        yield from _completion(command.get("result"))
+    else:
+        yield from _failure(command)
 
 
-def _completion(command: Mapping[str, Any]) -> list[tuple[str, str]]:
-    result = command.get("result")
-    if result is None or isinstance(result, str):
-        return []
-    if isinstance(result, dict) and result.get("codec") == "avro" and isinstance(result.get("blob"), str):
-        return []
-    return [(".result", "The result must be null, a payload blob, or an envelope with the codec avro.")]
+def _completion(result: Any) -> Iterator[tuple[str, str]]:
+    if not (result is None or is_blob(result) or is_envelope(result)):
+        yield "result", "The result must be null, a payload blob, or an envelope with the codec avro."
 
 
-def _failure(command: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _failure(command: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not isinstance(command.get("message"), str) or not command["message"]:
-        return [(".message", "The message field is required for fail_workflow commands.")]
-    named = ("exception_type", "exception_class")
-    return [(f".{name}", f"The {name} field must be a string.") for name in named
-            if not isinstance(command.get(name), str | None)]  # fmt: skip
+        yield "message", "The message field is required for fail_workflow commands."
+    for name in ("exception_type", "exception_class"):
+        if not isinstance(command.get(name), str | None):
+            yield name, f"The {name} field must be a string."

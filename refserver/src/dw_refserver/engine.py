@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +16,10 @@ import orjson
 
 from dw_refserver.ulid import new_ulid
 
-OPEN = ("pending", "running", "waiting")
 TERMINAL = ("completed", "failed", "cancelled", "terminated")
 COMMANDS = ("complete_workflow", "fail_workflow")
 """The workflow-task commands that this server takes."""
 
-_BUCKETS = {"completed": "completed", "failed": "failed", "cancelled": "failed", "terminated": "failed"}
 _WAITING_FOR_HISTORY = "WorkflowTaskWaitingForHistory"
 _REPLAY_FAILURE = re.compile(r"non.?determinis|replay.?(error|mismatch)", re.IGNORECASE)
 _LONGEST_BACKOFF = 60.0
@@ -107,7 +105,9 @@ class Decision:
 
 def bucket_of(status: str) -> str:
     """Which of running, completed, failed a run's status counts as."""
-    return _BUCKETS.get(status, "running")
+    if status not in TERMINAL:
+        return "running"
+    return "completed" if status == "completed" else "failed"
 
 
 def guard(task: Task | None, claim: Claim) -> Task:
@@ -149,30 +149,27 @@ def complete(task: Task, commands: Sequence[Mapping[str, Any]]) -> Decision:
     """Decide what a workflow task's commands write. Their form has been checked; their order has not."""
     if any(command["type"] in COMMANDS for command in commands[:-1]):
         text = "A terminal command must be the only one of its kind, and the last."
-        raise Refused(
-            409, "invalid_commands", text, task_id=task.id, workflow_task_attempt=task.attempt_count,
+        raise _refused(
+            Claim(task.id, task.lease_owner or "", task.attempt_count), 409, "invalid_commands", text,
             outcome="rejected", recorded=False, run_id=task.run_id, run_status=task.run_status,
         )  # fmt: skip
     last = commands[-1]
-    closing = _completed if last["type"] == "complete_workflow" else _failed
-    decision = closing(task, last)
+    decision = _completed(task, last) if last["type"] == "complete_workflow" else _failed(task, last)
     answer = {"outcome": "completed", "recorded": True, "run_id": task.run_id, "run_status": decision.run_status,
               "created_task_ids": [new.id for new in decision.new_tasks], "reason": None}  # fmt: skip
-    return Decision(**{**vars(decision), "answer": answer})
+    return replace(decision, answer=answer)
 
 
 def _completed(task: Task, command: Mapping[str, Any]) -> Decision:
     output = command.get("result")
     if isinstance(output, str):  # a bare blob is in the run's own codec
         output = {"codec": task.payload_codec, "blob": output}
-    payload = {"output": output, "payload_codec": task.payload_codec}
-    event = _event(task, "WorkflowCompleted", payload)
+    event = _event(task, "WorkflowCompleted", {"output": output, "payload_codec": task.payload_codec})
     return Decision("completed", "completed", closed_reason="completed", output=output, events=[event])
 
 
 def _failed(task: Task, command: Mapping[str, Any]) -> Decision:
-    kept = ("message", "exception_type", "exception_class", "exception")
-    payload = {name: command.get(name) for name in kept}
+    payload = {name: command.get(name) for name in ("message", "exception_type", "exception_class", "exception")}
     payload |= {"non_retryable": bool(command.get("non_retryable")), "failure_category": "application"}
     event = _event(task, "WorkflowFailed", {"failure_id": new_ulid(), **payload})
     return Decision("completed", "failed", closed_reason="failed", events=[event])
@@ -187,7 +184,7 @@ def fail(task: Task, failure: Mapping[str, Any]) -> Decision:
     if failure.get("type") == _WAITING_FOR_HISTORY:
         answer = {"outcome": "waiting_for_history", "recorded": True, "reason": None, "next_task_id": None}
         return Decision("completed", "waiting", answer=answer)
-    error = str(failure["message"])
+    error = failure["message"].replace("\0", "\ufffd")  # PostgreSQL's text holds no NUL; a report must not fail on it
     blocked = _REPLAY_FAILURE.search(f"{failure.get('type') or ''} {error}")
     again = [] if blocked else [_again(task)]
     answer = {"outcome": "failed", "recorded": True, "reason": None, "next_task_id": again[0].id if again else None}
@@ -212,30 +209,15 @@ class Start:
     arguments: str
     business_key: str | None
     memo: Any
-    search_attributes: Any
     execution_timeout_seconds: int | None
     run_timeout_seconds: int | None
-    caller: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Started:
-    """What a start writes besides its instance and run rows."""
-
-    run_id: str
-    events: Sequence[Event]
-    task: NewTask
-
-
-def start(ask: Start) -> Started:
+def start(ask: Start, run_id: str) -> tuple[Sequence[Event], NewTask]:
     """Decide a new run's first events and its first task."""
-    run_id, command_id = new_ulid(), new_ulid()
-    command = {"id": command_id, "sequence": 1, "type": "start", "target_scope": "instance", "resolved_run_id": run_id,
-               "payload_codec": ask.payload_codec, "payload": ask.arguments, "source": "control_plane",
-               "status": "accepted", "outcome": "started_new", **ask.caller}  # fmt: skip
+    command_id = new_ulid()
     both = {"workflow_command_id": command_id, "workflow_instance_id": ask.workflow_id, "workflow_run_id": run_id,
-            "workflow_class": ask.workflow_type, "workflow_type": ask.workflow_type, "business_key": ask.business_key,
-            "memo": ask.memo, "search_attributes": ask.search_attributes, "command": command}  # fmt: skip
+            "workflow_type": ask.workflow_type, "business_key": ask.business_key, "memo": ask.memo}  # fmt: skip
     timeouts = {"execution_timeout_seconds": ask.execution_timeout_seconds,
                 "run_timeout_seconds": ask.run_timeout_seconds}  # fmt: skip
     payloads = (("StartAccepted", both | {"outcome": "started_new"}), ("WorkflowStarted", both | timeouts))
@@ -243,4 +225,4 @@ def start(ask: Start) -> Started:
         Event(new_ulid(), sequence, kind, orjson.dumps(payload).decode(), None, command_id)
         for sequence, (kind, payload) in enumerate(payloads, 1)
     ]
-    return Started(run_id, events, NewTask(new_ulid(), ask.queue, ask.workflow_type))
+    return events, NewTask(new_ulid(), ask.queue, ask.workflow_type)

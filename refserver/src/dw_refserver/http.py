@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -23,7 +24,9 @@ from dw_refserver.protocol import CONTROL_HEADER, CONTROL_VERSION, WORKER_HEADER
 from dw_refserver.store.database import BackendUnavailableError
 from dw_refserver.ulid import new_ulid
 
+_PROBES = ("/api/health", "/api/ready")
 _BODY_SECONDS = 15.0
+_DEEPEST = 200
 _JSON = re.compile(r"application/([\w.-]+\+)?json", re.IGNORECASE)
 _NAMESPACE = re.compile(r"[a-z0-9._-]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -58,7 +61,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One method of one route. No roles means open to all. `operation` names a workflow operation's envelope."""
+    """One method of one route. No roles means open to all.
+
+    `operation` is the protocol's name for it: a workflow operation's envelope and a lost worker call's answer say it;
+    `lost` is what else such an answer says.
+    """
 
     method: str
     path: str
@@ -75,9 +82,9 @@ class Endpoint:
 
 
 class Path:
-    """All methods of one path, as an ASGI application."""
+    """All methods of one path, or of none, as an ASGI application."""
 
-    def __init__(self, node: Node, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, node: Node, endpoints: Sequence[Endpoint] = ()) -> None:
         self.node = node
         self.by_method = {endpoint.method: endpoint for endpoint in endpoints}
         if "GET" in self.by_method:
@@ -85,60 +92,45 @@ class Path:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = Request(scope, receive)
+        request, started = Request(scope, receive), time.perf_counter()
         endpoint = self.by_method.get(request.method)
-        if endpoint is None:
-            response = refusal(self.node, request, self._not_allowed(request))
-            await _finish(request, response, send, time.perf_counter())
-            return
-        started = time.perf_counter()
         try:
-            response = await _answer(self.node, endpoint, request)
+            if endpoint is None:
+                answer, operation = _refused(request, self._no_endpoint(request)), None
+            else:
+                answer, operation = await _answer(self.node, endpoint, request), endpoint.operation
         except ClientDisconnect:
             return
-        await _finish(request, response, send, started)
+        await _finish(request, _response(self.node, request, answer, operation), send, started)
 
-    def _not_allowed(self, request: Request) -> Refused:
+    def _no_endpoint(self, request: Request) -> Refused:
+        if not self.by_method:
+            return _no_route(request)
         methods, route = ", ".join(sorted(self.by_method)), request.url.path.strip("/")
         text = f"The {request.method} method is not supported for route {route}. Supported methods: {methods}."
         return Refused(405, "method_not_allowed", text)
 
 
-def not_found(node: Node) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """The application for every path that has no route."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        response = refusal(node, request, no_route(request))
-        await _finish(request, response, send, time.perf_counter())
-
-    return answer
-
-
-def no_route(request: Request) -> Refused:
-    """404 for a path that leads nowhere."""
+def _no_route(request: Request) -> Refused:
     return Refused(404, "not_found", f"The route {request.url.path.strip('/')} could not be found.")
 
 
-async def _answer(node: Node, endpoint: Endpoint, request: Request) -> Response:
-    path: Mapping[str, str] = request.path_params
+async def _answer(node: Node, endpoint: Endpoint, request: Request) -> Answer:
+    """What the handler says, or why it was not asked; never raises for a fault of the client or of ours."""
     body: Mapping[str, Any] = {}
     try:
         raw = await _read(request, node.settings.max_payload_bytes)
         body = _parse(request, raw)
-        call = await _admit(node, endpoint, request, raw, body)
-        answer = await endpoint.handle(call)
+        return await endpoint.handle(await _admit(node, endpoint, request, raw, body))
     except Refused as refused:
-        return refusal(node, request, refused, endpoint.operation)
+        return _refused(request, refused)
     except BackendUnavailableError:
-        return refusal(node, request, _backend_lost(endpoint, path, body), endpoint.operation)
+        return _refused(request, _backend_lost(endpoint, request.path_params, body))
     except ClientDisconnect:
         raise
     except Exception as error:  # the last line: a bug must not become a traceback on the wire
         log("request_failed", "error", error=type(error).__name__, where=_where(error), path=request.url.path)
-        broken = Refused(500, "server_error", "The server failed to handle the request.")
-        return refusal(node, request, broken, endpoint.operation)
-    return _response(node, request, answer, endpoint.operation)
+        return _refused(request, Refused(500, "server_error", "The server failed to handle the request."))
 
 
 def _where(error: BaseException) -> str:
@@ -153,9 +145,8 @@ def _where(error: BaseException) -> str:
 
 async def _read(request: Request, limit: int) -> bytes:
     """The body, bounded in size and time."""
-    too_large = Refused(
-        413, "payload_too_large", f"Request payload exceeds the maximum allowed size of {limit} bytes.", limit=limit
-    )
+    text = f"Request payload exceeds the maximum allowed size of {limit} bytes."
+    too_large = Refused(413, "payload_too_large", text, limit=limit)
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise too_large
@@ -178,12 +169,24 @@ def _parse(request: Request, raw: bytes) -> Mapping[str, Any]:
         accepted = ["application/json", "application/*+json"]
         text = "Request bodies must use a JSON media type."
         raise Refused(415, "unsupported_media_type", text, accepted_content_types=accepted)
+    found = "Syntax error"
     try:
         body = orjson.loads(raw)
+        if raw.count(b"[") + raw.count(b"{") <= _DEEPEST or not _deeper(body, _DEEPEST):
+            return body if isinstance(body, dict) else {}
+        found = "Maximum stack depth exceeded"
     except orjson.JSONDecodeError:
-        text = "Request bodies must contain valid JSON."
-        raise Refused(400, "malformed_json", text, json_error="Syntax error") from None
-    return body if isinstance(body, dict) else {}
+        pass
+    raise Refused(400, "malformed_json", "Request bodies must contain valid JSON.", json_error=found)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether arrays and objects stand in one another more than so many levels deep; what is can't be encoded again."""
+    layer = [value]
+    for _ in range(levels):
+        lists = [part.values() if isinstance(part, dict) else part for part in layer if isinstance(part, dict | list)]
+        layer = list(chain.from_iterable(lists))
+    return any(isinstance(part, dict | list) for part in layer)
 
 
 async def _admit(node: Node, endpoint: Endpoint, request: Request, raw: bytes, body: Mapping[str, Any]) -> Call:
@@ -196,7 +199,7 @@ async def _admit(node: Node, endpoint: Endpoint, request: Request, raw: bytes, b
     elif endpoint.versioned:
         protocol.check_control_version(request.headers.get(CONTROL_HEADER))
     if any(_CONTROL.search(value) for value in path.values()):  # no id holds one, and PostgreSQL takes no NUL
-        raise no_route(request)
+        raise _no_route(request)
     named = request.headers.get("x-namespace") or request.query_params.get("namespace")
     namespace = (named or node.settings.default_namespace).lower()
     if not _NAMESPACE.fullmatch(namespace) or (endpoint.versioned and not await node.knows_namespace(namespace)):
@@ -208,17 +211,15 @@ def _backend_lost(endpoint: Endpoint, path: Mapping[str, str], body: Mapping[str
     """503 with all that a client needs to send the same request again."""
     known = ("worker_id", "task_queue", "poll_request_id", "lease_owner", "workflow_task_attempt")
     fields = {name: body[name] for name in known if name in body} | dict(path) | dict(endpoint.lost)
-    return Refused(
-        503, "backend_unavailable", "The durable backend is unavailable; whether the request took effect is unknown.",
-        outcome="unknown", retryable=True, retry_after_seconds=1, **fields,
-    )  # fmt: skip
+    text = "The durable backend is unavailable; whether the request took effect is unknown."
+    return Refused(503, "backend_unavailable", text, operation=endpoint.operation, outcome="unknown", retryable=True,
+                   retry_after_seconds=1, **fields)  # fmt: skip
 
 
-def refusal(node: Node, request: Request, refused: Refused, operation: str | None = None) -> Response:
-    """An error in its plane's envelope."""
-    body = protocol.error_body(refused, worker=_is_worker(request))
-    headers = {"Retry-After": "1"} if refused.status == 503 else {}
-    return _response(node, request, Answer(body, refused.status, headers), operation)
+def _refused(request: Request, refused: Refused) -> Answer:
+    """An error in its plane's words."""
+    headers = {"retry-after": "1"} if refused.status == 503 else {}
+    return Answer(protocol.error_body(refused, worker=_is_worker(request)), refused.status, headers)
 
 
 def _is_worker(request: Request) -> bool:
@@ -231,7 +232,7 @@ def _response(node: Node, request: Request, answer: Answer, operation: str | Non
     if _is_worker(request):
         own[WORKER_HEADER] = node.settings.protocol_version
         body = protocol.worker_body(body, node.settings)
-    elif request.url.path not in ("/api/health", "/api/ready"):
+    elif request.url.path not in _PROBES:
         own[CONTROL_HEADER] = CONTROL_VERSION
         body = protocol.control_body(body, operation, request.path_params)
     return Response(orjson.dumps(body), answer.status, own, "application/json")
@@ -243,6 +244,6 @@ async def _finish(request: Request, response: Response, send: Send, started: flo
     response.headers["x-request-id"] = request_id
     await response(request.scope, request.receive, send)
     took = round((time.perf_counter() - started) * 1000, 1)
-    if request.url.path not in ("/api/health", "/api/ready") or response.status_code >= 400:
+    if request.url.path not in _PROBES or response.status_code >= 400:
         log("request", request_id=request_id, method=request.method, path=request.url.path,
             status=response.status_code, ms=took)  # fmt: skip

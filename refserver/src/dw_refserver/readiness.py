@@ -39,7 +39,7 @@ async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
 async def health(call: Call) -> Answer:
     """GET /api/health: is the process serving; not a traffic gate."""
     try:
-        await bounded(namespaces.clock(call.node.db), _PROBE_SECONDS)
+        await bounded(namespaces.ping(call.node.db), _PROBE_SECONDS)
     except _GONE:
         return Answer({"status": "degraded", "timestamp": _now(), "checks": {"database": "unavailable"}}, 503)
     return Answer({"status": "serving", "timestamp": _now(), "checks": {"database": "ok"}})
@@ -62,20 +62,16 @@ async def _database_checks(node: Node) -> dict[str, dict[str, Any]]:
     try:
         return await bounded(_look_into_database(node), _PROBE_SECONDS)
     except _GONE:
-        lost = {"status": "unavailable", "message": "The database does not answer."}
-        return {
-            "database": lost,
-            "migrations": {"status": "unavailable"},
-            "default_namespace": {"status": "unavailable"},
-        }
+        lost: dict[str, Any] = {"status": "unavailable"}
+        told = lost | {"message": "The database does not answer."}
+        return {"database": told, "migrations": lost, "default_namespace": lost}
 
 
 async def _look_into_database(node: Node) -> dict[str, dict[str, Any]]:
-    await namespaces.clock(node.db)
     name = node.settings.default_namespace
     migrations = await _migrations(node)
     seeded = migrations["status"] == "ok" and await namespaces.exists(node.db, name)
-    namespace = {"status": "ok", "namespace": name} if seeded else {"status": "missing", "namespace": name}
+    namespace = {"status": "ok" if seeded else "missing", "namespace": name}
     return {"database": {"status": "ok"}, "migrations": migrations, "default_namespace": namespace}
 
 

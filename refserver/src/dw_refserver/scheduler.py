@@ -1,19 +1,68 @@
-"""The one scheduler: the three passes in turn, a pause, and again, until SIGTERM."""
+"""The one scheduler: its three passes in turn, a pause, and again, until SIGTERM.
+
+Each pass is bounded and idempotent, with one transaction per item; one bad item stops no other.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from dw_refserver.maintenance import PASSES, lines_of
 from dw_refserver.settings import Settings
+from dw_refserver.store import maintenance, namespaces
 from dw_refserver.store.database import BackendUnavailableError, Database, cause_of, opened
+
+
+@dataclass
+class Tally:
+    """What one pass did."""
+
+    done: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+async def evaluate_schedules(db: Database, limit: int) -> Tally:
+    """schedule:evaluate: fire what is due."""
+    due = await maintenance.due_schedules(db, limit)
+    return Tally(failures=[f"schedule {row.namespace}/{row.schedule_id}: this server can't fire it" for row in due])
+
+
+async def enforce_activity_timeouts(db: Database, limit: int) -> Tally:
+    """activity:timeout-enforce: time out what has passed a deadline."""
+    expired = await maintenance.expired_activities(db, limit)
+    return Tally(failures=[f"activity execution {row.id}: this server can't time it out" for row in expired])
+
+
+async def prune_history(db: Database, limit: int) -> Tally:
+    """history:prune: delete closed runs past their namespace's retention, oldest first, archived ones never."""
+    tally = Tally()
+    for namespace, days in await namespaces.every(db):
+        left = limit - tally.done - len(tally.failures)
+        for run_id in await maintenance.prunable_runs(db, namespace, days, left):
+            try:
+                pruned = await maintenance.prune_run(db, namespace, days, run_id)
+            except (DBAPIError, BackendUnavailableError) as error:
+                tally.failures.append(f"run {run_id}: {cause_of(error)}")
+            else:
+                tally.done, tally.skipped = tally.done + pruned, tally.skipped + (not pruned)
+    return tally
+
+
+Pass = Callable[[Database, int], Awaitable[Tally]]
+PASSES: dict[str, tuple[Pass, str, str]] = {
+    "schedule:evaluate": (evaluate_schedules, "No schedules due.", "fired"),
+    "activity:timeout-enforce": (enforce_activity_timeouts, "No expired activity executions.", "timed out"),
+    "history:prune": (prune_history, "No expired runs to prune.", "pruned"),
+}
+"""Each pass by its command's name, with what it prints when idle and the word for what it does."""
 
 
 def run_pass(settings: Settings, name: str, limit: int) -> int:
@@ -42,7 +91,7 @@ async def _loop(settings: Settings, limit: int) -> int:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.scheduler_interval):
                     await stop.wait()
-    _say("scheduler: stopped")
+    print("scheduler: stopped", flush=True)  # noqa: T201
     return 0
 
 
@@ -50,8 +99,9 @@ async def _until(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, None]) -
     """Do the work, but drop it when it is time to stop: every item is a transaction of its own."""
     task = asyncio.create_task(work)
     await asyncio.wait({stopping, task}, return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
-        task.cancel()
+    if task.done():
+        task.result()  # a fault that no pass accounts for ends the scheduler, in sight of whoever restarts it
+    task.cancel()
     await asyncio.wait({task}, timeout=0.5)
 
 
@@ -63,16 +113,13 @@ async def _all_passes(db: Database, settings: Settings, limit: int) -> None:
 
 async def _pass(db: Database, name: str, limit: int) -> bool | None:
     """Run a pass and print its lines. True if all went well, False if items failed, None if it could not run."""
-    work, _, _ = PASSES[name]
+    work, idle, verb = PASSES[name]
     try:
         tally = await work(db, limit)
     except (BackendUnavailableError, DBAPIError) as error:
-        _say(f"{name}: could not run: {cause_of(error)}")
+        print(f"{name}: could not run: {cause_of(error)}", flush=True)  # noqa: T201 - the scheduler's log, for people
         return None
-    for line in lines_of(tally):
-        _say(line)
+    counts = f"{tally.done} {verb}, {tally.skipped} skipped, {len(tally.failures)} failed."
+    lines = [counts if tally != Tally() else idle, *(f"failed: {text}" for text in tally.failures)]
+    print("\n".join(f"{name}: {line}" for line in lines), flush=True)  # noqa: T201
     return not tally.failures
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - what a person reads in the scheduler's log

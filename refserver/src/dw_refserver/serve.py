@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+import uvloop
 
 from dw_refserver import node as nodes
 from dw_refserver.logs import log, name_node
@@ -16,7 +17,7 @@ from dw_refserver.node import Node
 from dw_refserver.routes import application
 from dw_refserver.settings import Settings
 
-_DRAIN_SECONDS = 2
+_DRAIN_SECONDS = 1
 _BACKLOG = 8192
 
 
@@ -48,24 +49,12 @@ def serve(settings: Settings) -> int:
     for warning in settings.warnings:
         log("env_audit", "warning", message=warning)
     try:
-        listening = _listen(settings)
+        listening = socket.create_server((settings.http_host, settings.http_port), backlog=_BACKLOG)
     except OSError as error:
         log("cannot_listen", "error", host=settings.http_host, port=settings.http_port, error=error.strerror)
         return 1
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(settings, listening))
-
-
-def _loop_factory() -> type[asyncio.AbstractEventLoop]:
-    import uvloop
-
-    return uvloop.Loop
-
-
-def _listen(settings: Settings) -> socket.socket:
-    listening = socket.create_server((settings.http_host, settings.http_port), backlog=_BACKLOG)
-    listening.set_inheritable(False)
-    return listening
 
 
 async def _run(settings: Settings, listening: socket.socket) -> int:

@@ -5,13 +5,11 @@ Names and defaults are the published server's; `DW_SCHEDULER_INTERVAL_SECONDS` a
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 WORKER, OPERATOR, ADMIN = "worker", "operator", "admin"
 _DATABASES = {"mysql": 3306, "pgsql": 5432}
@@ -111,7 +109,6 @@ class Settings:
     bootstrap_retries: int
     bootstrap_delay: float
     expose_provenance: bool
-    multi_node: bool
     scheduler_interval: float
     scheduler_beat_file: str
     warnings: tuple[str, ...]
@@ -157,21 +154,19 @@ class _Reader:
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the whole contract; raise `SettingsError` for the first value that can't be used."""
     read = _Reader(environ)
-    poll_timeout = read.number("DW_WORKER_POLL_TIMEOUT", 30, 0, 60)
     heartbeat = read.whole("DW_WORKER_HEARTBEAT_INTERVAL_SECONDS", 10, 1, 3600)
-    multi_node = read.flag("DW_V2_MULTI_NODE", default=False)
     strict = read.flag("DW_ENV_AUDIT_STRICT", default=False)
-    make = partial(
-        Settings,
+    read.choice("DW_SERIALIZER", "avro", ("avro",))
+    return Settings(
         server_id=read.text("DW_SERVER_ID", socket.gethostname()),
         app_version=read.text("APP_VERSION", "2.0.0"),
         default_namespace=_namespace(read),
         auth=_auth(read),
-        database=_database(read, multi_node=multi_node),
-        redis=_redis(read, multi_node=multi_node),
+        database=_database(read),
+        redis=_redis(read),
         http_host=read.text("DW_HTTP_HOST", "0.0.0.0"),  # noqa: S104 - a container's port is published by its engine
         http_port=read.whole("DW_HTTP_PORT", 8080, 0, 65535),
-        poll_timeout=poll_timeout,
+        poll_timeout=read.number("DW_WORKER_POLL_TIMEOUT", 30, 0, 60),
         reprobe_interval=read.whole("DW_WORKER_POLL_INTERVAL_MS", 1000, 50, 60_000) / 1000,
         workflow_task_lease=read.number("DW_WORKFLOW_TASK_TIMEOUT", 60, 1, 86_400),
         heartbeat_interval=heartbeat,
@@ -183,49 +178,30 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         bootstrap_retries=read.whole("DW_BOOTSTRAP_RETRIES", 30, 1, 10_000),
         bootstrap_delay=read.number("DW_BOOTSTRAP_DELAY_SECONDS", 2, 0, 600),
         expose_provenance=read.flag("DW_EXPOSE_PACKAGE_PROVENANCE", default=False),
-        multi_node=multi_node,
         scheduler_interval=read.number("DW_SCHEDULER_INTERVAL_SECONDS", 10, 0.05, 3600),
         scheduler_beat_file=read.text("DW_SCHEDULER_BEAT_FILE", "/tmp/scheduler.beat"),  # noqa: S108 - its container's
+        warnings=_audit(read, strict=strict),  # last: by now every name that has a meaning has been asked for
     )
-    read.choice("DW_SERIALIZER", "avro", ("avro",))
-    return make(warnings=_audit(read, strict=strict))
 
 
 def _namespace(read: _Reader) -> str:
     name = read.text("DW_DEFAULT_NAMESPACE", "default").lower()
     if not re.fullmatch(r"[a-z0-9._-]{1,128}", name):
-        raise SettingsError(
-            f"DW_DEFAULT_NAMESPACE may hold letters, digits, dot, dash and underscore, but is '{name}'."
-        )
+        allowed = "letters, digits, dot, dash and underscore"
+        raise SettingsError(f"DW_DEFAULT_NAMESPACE may hold {allowed}, but is '{name}'.")
     return name
 
 
 def _auth(read: _Reader) -> Auth:
     driver = read.choice("DW_AUTH_DRIVER", "token", ("none", "token", "signature"))
-    tokens = {"": "DW_AUTH_TOKEN", WORKER: "DW_WORKER_TOKEN", OPERATOR: "DW_OPERATOR_TOKEN", ADMIN: "DW_ADMIN_TOKEN"}
-    keys = {role: name.replace("_AUTH_TOKEN", "_SIGNATURE_KEY").replace("_TOKEN", "_SIGNATURE_KEY")
-            for role, name in tokens.items()}  # fmt: skip
-    secrets = {role: read.text(name) for role, name in tokens.items()}
-    signing = {role: read.text(name) for role, name in keys.items()}
-    _principals(read)
+    roles = {"": "", WORKER: "WORKER_", OPERATOR: "OPERATOR_", ADMIN: "ADMIN_"}
+    tokens = {role: read.text(f"DW_{part or 'AUTH_'}TOKEN") for role, part in roles.items()}
+    keys = {role: read.text(f"DW_{part}SIGNATURE_KEY") for role, part in roles.items()}
     compatible = read.flag("DW_AUTH_BACKWARD_COMPATIBLE", default=True)
-    return Auth(driver, signing if driver == "signature" else secrets, compatible)
+    return Auth(driver, keys if driver == "signature" else tokens, compatible)
 
 
-def _principals(read: _Reader) -> None:
-    """Named principals would widen access silently if they were ignored, so they are refused."""
-    try:
-        wanted = bool(json.loads(read.text("DW_PRINCIPAL_TOKENS", "{}")))
-    except ValueError:
-        wanted = True
-    if wanted or read.flag("DW_RUNTIME_CREDENTIALS_ENABLED", default=False):
-        raise SettingsError("DW_PRINCIPAL_TOKENS and DW_RUNTIME_CREDENTIALS_ENABLED are not supported by this server.")
-
-
-def _database(read: _Reader, *, multi_node: bool) -> Database:
-    kind = read.text("DB_CONNECTION", "mysql")
-    if kind == "sqlite" and multi_node:
-        raise SettingsError("DB_CONNECTION is sqlite while DW_V2_MULTI_NODE is on: nodes can't share a local file.")
+def _database(read: _Reader) -> Database:
     kind = read.choice("DB_CONNECTION", "mysql", tuple(_DATABASES))
     return Database(
         kind=kind,
@@ -237,12 +213,9 @@ def _database(read: _Reader, *, multi_node: bool) -> Database:
     )
 
 
-def _redis(read: _Reader, *, multi_node: bool) -> Redis:
+def _redis(read: _Reader) -> Redis:
     for name in ("CACHE_STORE", "QUEUE_CONNECTION"):
-        store = read.text(name, "redis")
-        if store != "redis":
-            why = "nodes would not share it" if multi_node else "this server has no other store"
-            raise SettingsError(f"{name} must be redis, but is '{store}': {why}.")
+        read.choice(name, "redis", ("redis",))
     return Redis(
         host=read.text("REDIS_HOST", "127.0.0.1"),
         port=read.whole("REDIS_PORT", 6379, 1, 65535),

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import orjson
 from redis.asyncio import Redis
@@ -31,6 +30,7 @@ LOST = (RedisError, OSError, TimeoutError, RuntimeError)
 _MOST_PENDING = 10_000
 _MOST_QUEUES_A_PROBE = 500
 _PROBE_SECONDS = 3.0
+_RETRY_SECONDS = 0.5
 
 
 def connect(where: Where, seconds: float) -> Redis:
@@ -59,8 +59,8 @@ class Signals:
 
     def start(self) -> None:
         """Begin; the loops run until `stop`."""
-        loops: list[Coroutine[Any, Any, None]] = [self._publish(), self._listen(), self._probe()]
-        self.loops = [asyncio.create_task(loop) for loop in loops]
+        works = {"publish": self._publish, "listen": self._listen, "probe": self._probe}
+        self.loops = [asyncio.create_task(self._keep(what, work)) for what, work in works.items()]
 
     async def stop(self) -> None:
         """Send what is queued if that is quick, then end the loops."""
@@ -85,16 +85,28 @@ class Signals:
         else:
             asyncio.get_running_loop().call_later(delay, self.announce, queue, target_type)
 
+    async def _keep(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work for ever. Trouble, whatever it is, is said once and the work begun again."""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                if what not in self.troubles:
+                    self.troubles.add(what)
+                    log(f"wake_{what}_failing", "warning", error=type(error).__name__)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _well(self, what: str) -> None:
+        if what in self.troubles:
+            self.troubles.discard(what)
+            log(f"wake_{what}_recovered")
+
     async def _publish(self) -> None:
         while True:
             await self.unsent.wait()
             self.unsent.clear()
-            try:
-                await self._flush()
-                self._well("publish")
-            except LOST as error:
-                self.pending.clear()
-                self._trouble("publish", error)
+            await self._flush()
+            self._well("publish")
 
     async def _flush(self) -> None:
         pipeline = self.redis.pipeline(transaction=False)
@@ -104,14 +116,6 @@ class Signals:
             await pipeline.execute()
 
     async def _listen(self) -> None:
-        while True:
-            try:
-                await self._listen_until_lost()
-            except LOST as error:
-                self._trouble("listen", error)
-            await asyncio.sleep(0.5)  # between reconnects
-
-    async def _listen_until_lost(self) -> None:
         async with self.redis.pubsub() as pubsub:
             await pubsub.subscribe(self.channel)
             self._well("listen")
@@ -140,10 +144,10 @@ class Signals:
             try:
                 async with asyncio.timeout(_PROBE_SECONDS):
                     await self._probe_once()
-                self._well("probe")
-            except Exception as error:  # whatever it is, the prober must live on: it is what makes up for lost wakes
-                self._trouble("probe", error)
+            except Exception:
                 self.hub.interrupt(BackendUnavailableError("probe"))
+                raise
+            self._well("probe")
 
     async def _probe_once(self) -> None:
         queues = self._next_queues()
@@ -163,13 +167,3 @@ class Signals:
         turn = (queues[self.offset :] + queues[: self.offset])[:_MOST_QUEUES_A_PROBE]
         self.offset += len(turn)
         return turn
-
-    def _trouble(self, what: str, error: Exception) -> None:
-        if what not in self.troubles:
-            self.troubles.add(what)
-            log(f"wake_{what}_failing", "warning", error=type(error).__name__)
-
-    def _well(self, what: str) -> None:
-        if what in self.troubles:
-            self.troubles.discard(what)
-            log(f"wake_{what}_recovered")

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from dw_refserver.protocol import invalid
 
+T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BLOB = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+
+
+def is_blob(value: Any) -> bool:
+    """Whether it can be a payload: base64 text. What is inside is for workers alone."""
+    return isinstance(value, str) and _BLOB.fullmatch(value) is not None
+
+
+def is_envelope(value: Any) -> bool:
+    """Whether it is a payload with its codec."""
+    return isinstance(value, dict) and value.get("codec") == "avro" and is_blob(value.get("blob"))
 
 
 class Fields:
@@ -20,19 +32,16 @@ class Fields:
 
     def text(self, name: str, *, required: bool = False, most: int = 255, pattern: str | None = None) -> str | None:
         """A string of at most `most` characters, without control characters, that matches `pattern`."""
-        value = self._value(name, required=required)
+        value = self._typed(name, str, "must be a string", required=required)
         if value is None:
-            return None
-        if not isinstance(value, str):
-            self._wrong(name, "must be a string")
             return None
         if len(value) > most:
             self._wrong(name, f"must not be greater than {most} characters")
-            return None
-        if _CONTROL.search(value) or (pattern and not re.fullmatch(pattern, value)):
+        elif _CONTROL.search(value) or (pattern and not re.fullmatch(pattern, value)):
             self._wrong(name, "format is invalid")
-            return None
-        return value
+        else:
+            return value
+        return None
 
     def needed(self, name: str, *, most: int = 255) -> str:
         """A string that must be there; empty only if it was wrong."""
@@ -47,26 +56,23 @@ class Fields:
 
     def whole(self, name: str, least: int, most: int, *, required: bool = False) -> int | None:
         """An integer from `least` to `most`."""
-        value = self._value(name, required=required)
-        if value is None:
-            return None
-        if not isinstance(value, int) or isinstance(value, bool):
-            self._wrong(name, "must be an integer")
-            return None
-        if not least <= value <= most:
-            bound = f"must be at least {least}" if value < least else f"must not be greater than {most}"
-            self._wrong(name, bound)
-            return None
+        value = self._typed(name, int, "must be an integer", required=required)
+        if value is None or least <= value <= most:
+            return value
+        self._wrong(name, f"must be at least {least}" if value < least else f"must not be greater than {most}")
+        return None
+
+    def items(self, name: str, *, required: bool = False) -> list[Any]:
+        """A list of at most a thousand items; absent counts as empty."""
+        value = self._typed(name, list, "must be an array", required=required) or []
+        if len(value) > 1000:
+            self._wrong(name, "must not have more than 1000 items")
+            return []
         return value
 
-    def texts(self, name: str, *, most: int = 1000) -> list[str]:
+    def texts(self, name: str) -> list[str]:
         """A list of strings; absent counts as empty."""
-        value = self.body.get(name)
-        if value is None:
-            return []
-        if not isinstance(value, list) or len(value) > most:
-            self._wrong(name, f"must be an array of at most {most} items")
-            return []
+        value = self.items(name)
         for position, item in enumerate(value):
             if not isinstance(item, str) or not 0 < len(item) <= 255 or _CONTROL.search(item):
                 self._wrong(f"{name}.{position}", "must be a string")
@@ -74,13 +80,9 @@ class Fields:
 
     def mapping(self, name: str, *, required: bool = False) -> dict[str, Any]:
         """An object; absent or an empty list (as PHP writes an empty object) counts as empty."""
-        value = self._value(name, required=required)
-        if value is None or value == []:
+        if self.body.get(name) == [] and not required:
             return {}
-        if not isinstance(value, dict):
-            self._wrong(name, "must be an array")
-            return {}
-        return value
+        return self._typed(name, dict, "must be an array", required=required) or {}
 
     def fail(self, name: str, text: str) -> None:
         """Note a finding of the caller's own."""
@@ -97,6 +99,13 @@ class Fields:
             self.errors[name] = f"The {_spoken(name)} field is required."
             return None
         return None if value == "" else value
+
+    def _typed(self, name: str, kind: type[T], finding: str, *, required: bool) -> T | None:
+        value = self._value(name, required=required)
+        if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
+            return value
+        self._wrong(name, finding)
+        return None
 
     def _wrong(self, name: str, finding: str) -> None:
         self.errors[name] = f"The {_spoken(name)} field {finding}."

@@ -39,8 +39,9 @@ class Waiter:
         return not self.woken.done() and (target_type is None or not self.types or target_type in self.types)
 
     def rearm(self) -> None:
-        """Get ready for the next wake."""
-        self.woken = asyncio.get_running_loop().create_future()
+        """Act on the wake, so that nobody else needs it, and get ready for the next."""
+        if self.woken.done():
+            self.woken = asyncio.get_running_loop().create_future()
 
 
 class Hub:
@@ -62,13 +63,8 @@ class Hub:
             line.remove(waiter)
             if not line and self.waiting.get(queue) is line:
                 del self.waiting[queue]
-            if _was_woken(waiter):
+            if waiter.woken.done() and waiter.woken.exception() is None:
                 self.wake(queue, waiter.woken.result())
-
-    def used(self, waiter: Waiter) -> None:
-        """The waiter has acted on its wake, so nobody else needs it."""
-        if waiter.woken.done():
-            waiter.rearm()
 
     def wake(self, queue: Queue, target_type: str | None, count: int = 1) -> None:
         """Wake up to `count` waiters that can run the target."""
@@ -97,10 +93,7 @@ class Hub:
         if self.closing:
             return False
         await asyncio.wait({waiter.woken, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if gone.done():
+        if gone.done() or not waiter.woken.done():
             return False
-        return waiter.woken.done() and (waiter.woken.result(), True)[1]
-
-
-def _was_woken(waiter: Waiter) -> bool:
-    return waiter.woken.done() and not waiter.woken.cancelled() and waiter.woken.exception() is None
+        waiter.woken.result()
+        return True

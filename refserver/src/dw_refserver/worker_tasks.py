@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -16,7 +15,7 @@ from dw_refserver import engine
 from dw_refserver.commands import check as check_commands
 from dw_refserver.engine import Claim, Decision, Refused, Task
 from dw_refserver.http import Answer, Call
-from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, invalid, iso
+from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, iso
 from dw_refserver.store import history, tasks, workers
 from dw_refserver.store.tasks import Poll
 from dw_refserver.validation import Fields
@@ -31,79 +30,72 @@ _RESUME = dict.fromkeys((
 """The resume context: every key present, null until something other than a start creates tasks."""
 
 
-@dataclass(frozen=True)
-class _Ask:
-    poll: Poll
-    hold: float
-    page_size: int
-
-
 async def poll(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/poll: a task at once, or as soon as there is one, or none in time."""
-    ask = _ask_of(call)
-    with call.node.hub.wait_on(Queue(call.namespace, ask.poll.queue)) as waiter:
+    asked, hold, page_size = _asked(call)
+    with call.node.hub.wait_on(Queue(call.namespace, asked.queue)) as waiter:
         try:
-            claimed = await _wait_for_task(call, ask, waiter)
+            claimed = await _wait_for_task(call, asked, hold, waiter)
         except Closing:
             claimed = None
         finally:
             call.gone.cancel()
     if claimed is None:
         return Answer({"task": None, "poll_status": "empty"})
-    upto = min(claimed.last_history_sequence, ask.page_size)
+    upto = min(claimed.last_history_sequence, page_size)
     events = await history.page(call.node.db, claimed.workflow_run_id, 0, upto)
     return Answer({"task": _task_body(claimed, events), "poll_status": "leased"})
 
 
-def _ask_of(call: Call) -> _Ask:
+def _asked(call: Call) -> tuple[Poll, float, int]:
+    """What is polled for, how long at most (both sides have a say), and how many events a page may hold."""
     fields, settings = Fields(call.body), call.node.settings
-    worker_id, queue = fields.needed("worker_id"), fields.needed("task_queue")
-    build_id, request_id = fields.text("build_id"), fields.text("poll_request_id")
+    asked = Poll(
+        call.namespace, queue=fields.needed("task_queue"), worker_id=fields.needed("worker_id"),
+        poll_request_id=fields.text("poll_request_id"), lease=settings.workflow_task_lease,
+        build_id=fields.text("build_id"),
+    )  # fmt: skip
     wanted = fields.whole("timeout_seconds", 0, 60)
     size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
     fields.done()
-    hold = settings.poll_timeout if wanted is None else min(settings.poll_timeout, wanted)
-    asked = Poll(call.namespace, queue, worker_id, request_id, settings.workflow_task_lease, build_id)
-    return _Ask(asked, hold, size)
+    return asked, settings.poll_timeout if wanted is None else min(settings.poll_timeout, wanted), size
 
 
-async def _registered(call: Call, poll: Poll) -> Row[Any]:
-    """The worker's registration, or the refusal that a poll gets before it waits."""
-    worker_id, queue = poll.worker_id, poll.queue
-    worker = await workers.find(call.node.db, call.namespace, worker_id)
-    if worker is None:
-        text = "Worker must be registered before polling. Call POST /worker/register first."
-        raise Refused(412, "worker_not_registered", text, worker_id=worker_id)
-    if worker.task_queue != queue:
-        text = f"Worker [{worker_id}] is registered for task queue [{worker.task_queue}], not [{queue}]."
-        both = {"registered_task_queue": worker.task_queue, "requested_task_queue": queue}
-        raise Refused(409, "task_queue_mismatch", text, worker_id=worker_id, **both)
-    if poll.build_id is not None and poll.build_id != worker.build_id:
-        text = f"Worker [{worker_id}] is registered with another build id."
-        both = {"registered_build_id": worker.build_id, "requested_build_id": poll.build_id}
-        raise Refused(409, "build_id_mismatch", text, worker_id=worker_id, **both)
-    return worker
-
-
-async def _wait_for_task(call: Call, ask: _Ask, waiter: Waiter) -> Row[Any] | None:
+async def _wait_for_task(call: Call, asked: Poll, hold: float, waiter: Waiter) -> Row[Any] | None:
     """Claim, else wait for a wake and claim again. Whoever has hung up claims nothing.
 
     The claim itself holds only for a registered worker on its queue, so the registration is read, and a misfit
     refused, only by a poll that has to wait.
     """
     loop = asyncio.get_running_loop()
-    deadline, gone = loop.time() + ask.hold, call.gone
+    deadline, gone = loop.time() + hold, call.gone
     await asyncio.sleep(0)  # lets `gone` notice a client that left before its turn came
     while not gone.done():
-        call.node.hub.used(waiter)
-        claimed = await tasks.claim(call.node.db, ask.poll)
+        waiter.rearm()
+        claimed = await tasks.claim(call.node.db, asked)
         if claimed is not None:
             return claimed
-        worker = await _registered(call, ask.poll)
-        waiter.types = frozenset(worker.supported_workflow_types)
+        waiter.types = frozenset((await _registered(call, asked)).supported_workflow_types)
         if not await call.node.hub.woken(waiter, deadline - loop.time(), gone):
             return None
     return None
+
+
+async def _registered(call: Call, asked: Poll) -> Row[Any]:
+    """The worker's registration, or the refusal that a poll gets before it waits."""
+    worker = await workers.find(call.node.db, call.namespace, asked.worker_id)
+    if worker is None:
+        text = "Worker must be registered before polling. Call POST /worker/register first."
+        raise Refused(412, "worker_not_registered", text, worker_id=asked.worker_id)
+    if worker.task_queue != asked.queue:
+        text = f"Worker [{worker.worker_id}] is registered for task queue [{worker.task_queue}], not [{asked.queue}]."
+        both = {"registered_task_queue": worker.task_queue, "requested_task_queue": asked.queue}
+        raise Refused(409, "task_queue_mismatch", text, worker_id=worker.worker_id, **both)
+    if asked.build_id not in (None, worker.build_id):
+        text = f"Worker [{worker.worker_id}] is registered with another build id."
+        both = {"registered_build_id": worker.build_id, "requested_build_id": asked.build_id}
+        raise Refused(409, "build_id_mismatch", text, worker_id=worker.worker_id, **both)
+    return worker
 
 
 def _task_body(row: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
@@ -161,7 +153,7 @@ async def history_page(call: Call) -> Answer:
     size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
     fields.done()
     after = _sequence_of(token, claim)
-    task = engine.guard(await tasks.look(call.node.db, call.namespace, claim.task_id), claim)
+    task = await tasks.held(call.node.db, call.namespace, claim)
     total = task.last_history_sequence
     events = await history.page(call.node.db, task.run_id, after, min(after + size, total))
     return Answer({
@@ -172,13 +164,11 @@ async def history_page(call: Call) -> Answer:
 
 
 def _sequence_of(token: str, claim: Claim) -> int:
-    try:
+    with contextlib.suppress(ValueError):
         text = base64.b64decode(token, validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        text = ""
-    if not text.isdecimal() or len(text) > 9:
-        raise Refused(400, "invalid_page_token", "Invalid history page token.", task_id=claim.task_id)
-    return int(text)
+        if text.isdecimal() and len(text) < 10:
+            return int(text)
+    raise Refused(400, "invalid_page_token", "Invalid history page token.", task_id=claim.task_id)
 
 
 async def heartbeat(call: Call) -> Answer:
@@ -186,10 +176,8 @@ async def heartbeat(call: Call) -> Answer:
     fields = Fields(call.body)
     claim = _claim_of(call, fields)
     fields.done()
-    db, lease = call.node.db, call.node.settings.workflow_task_lease
-    task = engine.guard(await tasks.look(db, call.namespace, claim.task_id), claim)
-    renewed = await tasks.renew(db, task, lease)
-    task = engine.guard(await tasks.look(db, call.namespace, claim.task_id), claim)
+    renewed = await tasks.renew(call.node.db, call.namespace, claim, call.node.settings.workflow_task_lease)
+    task = await tasks.held(call.node.db, call.namespace, claim)
     return Answer({
         "task_id": task.id, "workflow_task_attempt": task.attempt_count, "lease_owner": task.lease_owner,
         "renewed": renewed, "lease_expires_at": iso(task.lease_expires_at), "run_status": task.run_status,
@@ -201,19 +189,10 @@ async def complete(call: Call) -> Answer:
     """POST …/{task}/complete: all commands and the task's closure, or nothing."""
     fields = Fields(call.body)
     claim = _claim_of(call, fields)
-    commands = _commands_of(fields)
+    commands = fields.items("commands", required=True)
     fields.done()
     check_commands(commands)
     return await _settle(call, claim, lambda task: engine.complete(task, commands))
-
-
-def _commands_of(fields: Fields) -> list[Mapping[str, Any]]:
-    commands = fields.body.get("commands")
-    if commands in (None, []):
-        raise invalid({**fields.errors, "commands": "The commands field is required."})
-    if not isinstance(commands, list):
-        raise invalid({**fields.errors, "commands": "The commands field must be an array."})
-    return commands
 
 
 async def fail(call: Call) -> Answer:
@@ -228,10 +207,7 @@ async def fail(call: Call) -> Answer:
 
 
 async def _settle(call: Call, claim: Claim, judge: Callable[[Task], Decision]) -> Answer:
-    def decide(task: Task | None) -> Decision:
-        return judge(engine.guard(task, claim))
-
-    decision = await tasks.settle(call.node.db, call.namespace, claim.task_id, decide)
+    decision = await tasks.settle(call.node.db, call.namespace, claim, judge)
     for task in decision.new_tasks:
         queue = Queue(call.namespace, task.queue, task.task_type)
         call.node.signals.announce_later(queue, task.target_type, task.delay)

@@ -20,13 +20,11 @@ _TOLD = (
 
 
 async def register(call: Call) -> Answer:
-    """POST /api/worker/register: insert or renew; a worker id may not change a workflow's definition."""
+    """POST /api/worker/register: insert or renew; a live worker id may not change a workflow's definition."""
     row = _row_of(call)
     known = await workers.find(call.node.db, call.namespace, row["worker_id"])
-    if known is not None:
-        _check_definitions(known, row["workflow_definition_fingerprints"])
-        kept = {kind: print_ for kind, print_ in known.workflow_definition_fingerprints.items()
-                if kind in row["supported_workflow_types"]}  # fmt: skip
+    if known is not None and known.heard_in >= -call.node.settings.stale_after:
+        kept = _kept_definitions(known, row)
         row["workflow_definition_fingerprints"] = kept | row["workflow_definition_fingerprints"]
     await workers.register(call.node.db, row)
     told = {name: row[name] for name in _TOLD}
@@ -56,12 +54,15 @@ def _row_of(call: Call) -> dict[str, Any]:
     return row
 
 
-def _check_definitions(known: Row[Any], fingerprints: Mapping[str, Any]) -> None:
+def _kept_definitions(known: Row[Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fingerprints that hold on for types still advertised; refuses one that has changed."""
+    fingerprints, types = row["workflow_definition_fingerprints"], row["supported_workflow_types"]
     for kind, before in known.workflow_definition_fingerprints.items():
-        if kind in fingerprints and fingerprints[kind] != before:
+        if fingerprints.get(kind, before) != before:
             advice = "Restart the worker with a new worker_id before registering a changed workflow class definition."
             text = "Worker attempted to re-register a changed workflow definition."
             raise Refused(409, "workflow_definition_changed", text, workflow_type=kind, remediation=advice)
+    return {kind: before for kind, before in known.workflow_definition_fingerprints.items() if kind in types}
 
 
 async def heartbeat(call: Call) -> Answer:

@@ -101,9 +101,9 @@ def test_waiting_for_history_is_no_failure() -> None:
 
 
 def test_a_start_writes_two_events_and_one_task() -> None:
-    ask = Start("default", "wf", "t", "q", "avro", "blob", None, {"k": 1}, None, 3600, None, {})
-    started = engine.start(ask)
-    assert [(e.sequence, e.event_type) for e in started.events] == [(1, "StartAccepted"), (2, "WorkflowStarted")]
-    payload = orjson.loads(started.events[1].payload)
-    assert (payload["workflow_run_id"], payload["memo"]) == (started.run_id, {"k": 1})
-    assert (started.task.queue, started.task.target_type, started.task.attempt_count) == ("q", "t", 0)
+    ask = Start("default", "wf", "t", "q", "avro", "blob", None, {"k": 1}, 3600, None)
+    events, task = engine.start(ask, "r1")
+    assert [(e.sequence, e.event_type) for e in events] == [(1, "StartAccepted"), (2, "WorkflowStarted")]
+    payload = orjson.loads(events[1].payload)
+    assert (payload["workflow_run_id"], payload["memo"]) == ("r1", {"k": 1})
+    assert (task.queue, task.target_type, task.attempt_count) == ("q", "t", 0)

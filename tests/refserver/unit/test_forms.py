@@ -51,6 +51,8 @@ def test_other_worker_versions_are_refused(version: str | None, reason: str) -> 
         ({"type": "complete_workflow", "retry_policy": {}}, ".retry_policy"),
         ({"type": "complete_workflow", "result": {"codec": "json", "blob": "1"}}, ".result"),
         ({"type": "complete_workflow", "result": [1]}, ".result"),
+        ({"type": "complete_workflow", "result": "not base64"}, ".result"),
+        ({"type": "complete_workflow", "result": {"codec": "avro", "blob": "\0"}}, ".result"),
         ({"type": "fail_workflow"}, ".message"),
         ({"type": "fail_workflow", "message": "m", "exception_class": 1}, ".exception_class"),
     ],
@@ -63,8 +65,10 @@ def test_commands_are_refused_by_place_and_field(command: Any, field: str) -> No
 
 
 def test_a_huge_batch_is_refused_whole() -> None:
+    fields = Fields({"commands": [{"type": "complete_workflow"}] * 1001})
+    assert fields.items("commands", required=True) == []
     with pytest.raises(Refused) as raised:
-        commands.check([{"type": "complete_workflow"}] * 1001)
+        fields.done()
     assert errors_of(raised) == ["commands"]
 
 

@@ -28,7 +28,7 @@ def test_one_wake_is_for_the_first_in_line() -> None:
         with hub.wait_on(QUEUE) as first, hub.wait_on(QUEUE) as second:
             hub.wake(QUEUE, "t")
             assert woken(first, second) == [True, False]
-            hub.used(first)
+            first.rearm()
         assert hub.waiting == {}
 
     run(work())

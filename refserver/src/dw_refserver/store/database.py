@@ -37,6 +37,10 @@ class BackendUnavailableError(Exception):
     """The database can't be reached or doesn't answer; whether the last write took effect is not known."""
 
 
+class LostRaceError(BackendUnavailableError):
+    """What was read kept changing before the write; nothing was written, and the caller may ask again."""
+
+
 def cause_of(error: BaseException) -> str:
     """What lies at the bottom of a database error, in one line for a log."""
     while under := getattr(error, "orig", None) or error.__cause__:
@@ -167,10 +171,13 @@ def _engine(where: Where, label: str, connections: int, isolation: str) -> Async
 
 
 def _connect_arguments(where: Where, label: str) -> dict[str, Any]:
+    """READ COMMITTED for single statements as well, whatever the server's own default is."""
     if where.postgres:
-        settings = {"application_name": f"dw-refserver {label}"[:63], "jit": "off"}
+        settings = {"application_name": f"dw-refserver {label}"[:63], "jit": "off",
+                    "default_transaction_isolation": "read committed"}  # fmt: skip
         return {"timeout": 3, "server_settings": settings}
-    return {"connect_timeout": 3, "charset": "utf8mb4"}
+    isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+    return {"connect_timeout": 3, "charset": "utf8mb4", "init_command": isolation}
 
 
 async def _retried(once: Callable[[], Awaitable[T]]) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Boolean, Float
 from sqlalchemy.ext.compiler import compiles
@@ -12,76 +12,49 @@ from sqlalchemy.sql.functions import FunctionElement
 from dw_refserver.store.tables import Moment
 
 
-class now(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function it is
+class _Spelt(FunctionElement[Any]):
+    """A function with a spelling per dialect, `{0}`, `{1}` standing for its arguments."""
+
+    spellings: ClassVar[dict[str, str]]
+
+
+@compiles(_Spelt)
+def _spell(element: _Spelt, compiler: SQLCompiler, **kw: Any) -> str:
+    return element.spellings[compiler.dialect.name].format(*(compiler.process(part, **kw) for part in element.clauses))
+
+
+class now(_Spelt):  # noqa: N801 - reads as the SQL function it is
     """The database's clock when the statement began: the only clock that leases and due times are held against."""
 
-    type = Moment()
-    inherit_cache = True
-    name = "now"
+    type, name, inherit_cache = Moment(), "now", True
+    spellings: ClassVar = {"postgresql": "statement_timestamp()", "mysql": "utc_timestamp(6)"}
 
 
-class later(FunctionElement[Any]):  # noqa: N801
+class later(_Spelt):  # noqa: N801
     """The database's clock plus a number of seconds, given as a bound parameter."""
 
-    type = Moment()
-    inherit_cache = True
-    name = "later"
+    type, name, inherit_cache = Moment(), "later", True
+    spellings: ClassVar = {
+        "postgresql": "statement_timestamp() + make_interval(secs => {0})",
+        "mysql": "utc_timestamp(6) + interval ({0}) * 1000000 microsecond",
+    }
 
 
-@compiles(now, "postgresql")
-def _now_postgres(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    return "statement_timestamp()"
-
-
-@compiles(now, "mysql")
-def _now_mysql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    return "utc_timestamp(6)"
-
-
-@compiles(later, "postgresql")
-def _later_postgres(element: later, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)})"
-
-
-@compiles(later, "mysql")
-def _later_mysql(element: later, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"utc_timestamp(6) + interval ({compiler.process(element.clauses, **kw)}) * 1000000 microsecond"
-
-
-class seconds_until(FunctionElement[Any]):  # noqa: N801
+class seconds_until(_Spelt):  # noqa: N801
     """How far a moment lies ahead of the database's clock, in seconds; negative if it has passed."""
 
-    type = Float()
-    inherit_cache = True
-    name = "seconds_until"
+    type, name, inherit_cache = Float(), "seconds_until", True
+    spellings: ClassVar = {
+        "postgresql": "CAST(extract(epoch from {0} - statement_timestamp()) AS double precision)",
+        "mysql": "timestampdiff(microsecond, utc_timestamp(6), {0}) / 1e6",
+    }
 
 
-@compiles(seconds_until, "postgresql")
-def _seconds_until_postgres(element: seconds_until, compiler: SQLCompiler, **kw: Any) -> str:
-    moment = compiler.process(element.clauses, **kw)
-    return f"CAST(extract(epoch from {moment} - statement_timestamp()) AS double precision)"
-
-
-@compiles(seconds_until, "mysql")
-def _seconds_until_mysql(element: seconds_until, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"timestampdiff(microsecond, utc_timestamp(6), {compiler.process(element.clauses, **kw)}) / 1e6"
-
-
-class supports(FunctionElement[bool]):  # noqa: N801
+class supports(_Spelt):  # noqa: N801
     """Whether a JSON list of type names, kept as text, is empty or holds a name."""
 
-    type = Boolean()
-    inherit_cache = True
-    name = "supports"
-
-
-@compiles(supports, "postgresql")
-def _supports_postgres(element: supports, compiler: SQLCompiler, **kw: Any) -> str:
-    names, name = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({names} = '[]' OR jsonb_exists(CAST({names} AS jsonb), {name}))"
-
-
-@compiles(supports, "mysql")
-def _supports_mysql(element: supports, compiler: SQLCompiler, **kw: Any) -> str:
-    names, name = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({names} = '[]' OR {name} MEMBER OF (CAST({names} AS json)))"
+    type, name, inherit_cache = Boolean(), "supports", True
+    spellings: ClassVar = {
+        "postgresql": "({0} = '[]' OR jsonb_exists(CAST({0} AS jsonb), {1}))",
+        "mysql": "({0} = '[]' OR {1} MEMBER OF (CAST({0} AS json)))",
+    }

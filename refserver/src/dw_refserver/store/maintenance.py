@@ -19,7 +19,7 @@ _DUE_SCHEDULES = (
     .limit(bindparam("limit"))
 )
 _EXPIRED_ACTIVITIES = (
-    select(activities.c.id, activities.c.activity_type)
+    select(activities.c.id)
     .where(activities.c.status.in_(("pending", "running")), activities.c.next_deadline_at <= now())
     .order_by(activities.c.next_deadline_at)
     .limit(bindparam("limit"))

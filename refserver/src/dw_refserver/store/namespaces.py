@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Row, String, bindparam, column, func, insert, select, table
+from sqlalchemy import String, bindparam, column, func, insert, select, table
 from sqlalchemy.exc import IntegrityError
 
 from dw_refserver.store.database import Database
@@ -18,18 +15,18 @@ HEAD = "0001"
 _VERSION = table("alembic_version", column("version_num", String))
 _TABLES = table("tables", column("table_name", String), column("table_schema", String), schema="information_schema")
 
-EXISTS = select(namespaces.c.name).where(namespaces.c.name == bindparam("namespace"))
-ALL = select(namespaces.c.name, namespaces.c.retention_days).order_by(namespaces.c.name)
+_EXISTS = select(namespaces.c.name).where(namespaces.c.name == bindparam("namespace"))
+_ALL = select(namespaces.c.name, namespaces.c.retention_days).order_by(namespaces.c.name)
 
 
 async def exists(db: Database, namespace: str) -> bool:
     """Whether the namespace is there."""
-    return await db.one(EXISTS, {"namespace": namespace}) is not None
+    return await db.one(_EXISTS, {"namespace": namespace}) is not None
 
 
 async def every(db: Database) -> list[tuple[str, int]]:
     """Every namespace's name and retention in days."""
-    return [(row.name, row.retention_days) for row in await db.all(ALL)]
+    return [(row.name, row.retention_days) for row in await db.all(_ALL)]
 
 
 async def seed(db: Database, namespace: str, retention_days: int) -> bool:
@@ -53,12 +50,10 @@ async def tables_present(db: Database) -> set[str]:
 
 async def schema_version(db: Database) -> str | None:
     """The newest migration that has been applied; None on an empty migration table."""
-    row: Row[Any] | None = await db.one(select(_VERSION.c.version_num))
-    return str(row[0]) if row else None
+    row = await db.one(select(_VERSION.c.version_num))
+    return row and str(row[0])
 
 
-async def clock(db: Database) -> datetime:
-    """The database's clock; asking for it is also the cheapest proof that the database answers."""
-    row = await db.one(select(now().label("now")))
-    moment: datetime = row.now if row else datetime.min
-    return moment
+async def ping(db: Database) -> None:
+    """Prove that the database answers; raises if it doesn't."""
+    await db.run(select(now()))

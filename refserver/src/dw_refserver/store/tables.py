@@ -10,31 +10,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Dialect,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
+import sqlalchemy as sa
+from sqlalchemy import Column, Dialect, Index, Integer, String, Table, UniqueConstraint
 from sqlalchemy.dialects.mysql import DATETIME, LONGTEXT
-from sqlalchemy.types import TIMESTAMP
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
-LongText = Text().with_variant(LONGTEXT(), "mysql")
+LongText = sa.Text().with_variant(LONGTEXT(), "mysql")
 
 
-class Moment(TypeDecorator[datetime]):
+class Moment(sa.TypeDecorator[datetime]):
     """An instant with microseconds: timestamptz, or datetime(6) that holds UTC."""
 
-    impl = TIMESTAMP(timezone=True).with_variant(DATETIME(fsp=6), "mysql")
+    impl = sa.TIMESTAMP(timezone=True).with_variant(DATETIME(fsp=6), "mysql")
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -42,7 +30,7 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-class JsonText(TypeDecorator[Any]):
+class JsonText(sa.TypeDecorator[Any]):
     """JSON that only this server reads."""
 
     impl = LongText
@@ -121,7 +109,6 @@ runs = _table(
     Column("workflow_type", String(255), nullable=False),
     Column("business_key", String(191)),
     Column("memo", JsonText),
-    Column("search_attributes", JsonText),
     Column("status", String(32), nullable=False),
     Column("closed_reason", String(32)),
     Column("compatibility", String(255)),
@@ -183,20 +170,8 @@ schedules = _table(
     _id(primary=True),
     Column("namespace", String(128), nullable=False),
     Column("schedule_id", String(128), nullable=False),
-    Column("spec", JsonText, nullable=False),
-    Column("action", JsonText, nullable=False),
     Column("status", String(16), nullable=False),
-    Column("overlap_policy", String(32), nullable=False),
-    Column("note", String(1000)),
-    Column("memo", JsonText),
-    Column("search_attributes", JsonText),
-    Column("jitter_seconds", Integer, nullable=False),
-    Column("max_runs", BigInteger),
-    Column("remaining_actions", BigInteger),
-    Column("fires_count", BigInteger, nullable=False),
-    Column("failures_count", BigInteger, nullable=False),
-    Column("latest_workflow_instance_id", String(128)),
-    *_moments("next_fire_at", "last_fired_at", "paused_at", "deleted_at", "created_at", "updated_at"),
+    *_moments("next_fire_at"),
     UniqueConstraint("namespace", "schedule_id", name="workflow_schedules_namespace_schedule_id"),
     Index("workflow_schedules_due", "status", "next_fire_at"),
 )
@@ -205,22 +180,10 @@ activities = _table(
     "activity_executions",
     _id(primary=True),
     _id("workflow_run_id"),
-    Column("sequence", Integer, nullable=False),
     Column("activity_type", String(255), nullable=False),
     Column("status", String(16), nullable=False),
-    Column("payload_codec", String(32), nullable=False),
-    Column("arguments", LongText),
-    Column("result", JsonText),
-    Column("failure", JsonText),
-    Column("queue", String(255), nullable=False),
-    Column("attempt_count", Integer, nullable=False),
-    _id("current_attempt_id", nullable=True),
-    Column("retry_policy", JsonText),
-    Column("parallel_group_path", JsonText),
-    *_moments("schedule_to_start_deadline_at", "start_to_close_deadline_at"),
-    *_moments("schedule_to_close_deadline_at", "heartbeat_deadline_at", "next_deadline_at"),
-    *_moments("started_at", "closed_at", "last_heartbeat_at", "created_at"),
-    UniqueConstraint("workflow_run_id", "sequence", name="activity_executions_run_sequence"),
+    *_moments("next_deadline_at"),
     Index("activity_executions_due", "status", "next_deadline_at"),
+    Index("activity_executions_run", "workflow_run_id"),
 )
-"""`next_deadline_at` is the earliest of the four deadlines, so that one index finds what has expired."""
+"""`next_deadline_at` is the earliest of an execution's deadlines, so that one index finds what has expired."""

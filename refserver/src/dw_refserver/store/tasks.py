@@ -8,31 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Float,
-    Integer,
-    Row,
-    Select,
-    String,
-    Update,
-    UpdateBase,
-    bindparam,
-    case,
-    exists,
-    func,
-    literal,
-    null,
-    select,
-    tuple_,
-    union_all,
-    update,
-)
+import sqlalchemy as sa
+from sqlalchemy import Float, Row, Select, String, UpdateBase, bindparam, case, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dw_refserver.engine import Decision, Task
-from dw_refserver.store.database import BackendUnavailableError, Database, execute_each
+from dw_refserver.engine import Claim, Decision, Task, guard
+from dw_refserver.store.database import Database, LostRaceError, execute_each
 from dw_refserver.store.dialect import later, now, seconds_until, supports
 from dw_refserver.store.history import append_events, create_tasks
 from dw_refserver.store.rows import to_json
@@ -95,7 +77,7 @@ def _next_in_line() -> Select[Any]:
     """The longest-due task that this registered worker can run and nobody else is claiming right now."""
     mine = (W.namespace == T.namespace) & (W.worker_id == bindparam("worker")) & (W.task_queue == T.queue)
     return (
-        select(T.id, literal(1, Integer).label("bump"))
+        select(T.id, literal(1, sa.Integer).label("bump"))
         .join_from(tasks, workers, mine)
         .where(T.namespace == bindparam("ns"), T.queue == bindparam("q"), T.task_type == bindparam("kind"))
         .where(T.available_at <= now())
@@ -111,8 +93,8 @@ def _next_in_line() -> Select[Any]:
 @lru_cache
 def _claim_in_one() -> Select[Any]:
     held = _held_by_this_poll().cte("held")
-    free = _next_in_line().where(~exists(select(held.c.id))).cte("free")
-    chosen = union_all(select(held), select(free)).cte("chosen")
+    free = _next_in_line().where(~sa.exists(select(held.c.id))).cte("free")
+    chosen = sa.union_all(select(held), select(free)).cte("chosen")
     claimed = (
         update(tasks)
         .where(T.id == chosen.c.id)
@@ -124,12 +106,9 @@ def _claim_in_one() -> Select[Any]:
 
 
 _HELD_BY_THIS_POLL, _NEXT_IN_LINE = _held_by_this_poll(), _next_in_line()
-_TAKE = (
-    update(tasks).where(T.id == bindparam("chosen")).values(**_HELD, attempt_count=T.attempt_count + bindparam("bump"))
-)
-_TAKEN = (
-    select(tasks, *_RUN_COLUMNS).join_from(tasks, runs, R.id == T.workflow_run_id).where(T.id == bindparam("chosen"))
-)
+_CHOSEN = T.id == bindparam("chosen")
+_TAKE = update(tasks).where(_CHOSEN).values(**_HELD, attempt_count=T.attempt_count + bindparam("bump"))
+_TAKEN = select(tasks, *_RUN_COLUMNS).join_from(tasks, runs, R.id == T.workflow_run_id).where(_CHOSEN)
 
 
 async def claim(db: Database, poll: Poll) -> Row[Any] | None:
@@ -157,10 +136,10 @@ async def _claim_in_turn(connection: AsyncConnection, poll: Poll) -> Row[Any] | 
 
 _LOOK: Select[Any] = (
     select(
-        now().label("now"), T.id, T.status, T.lease_owner, T.lease_expires_at, T.attempt_count, T.queue,
-        T.namespace, T.compatibility, R.id.label("run_id"), R.status.label("run_status"),
-        R.closed_reason.label("run_closed_reason"),
-        R.closed_at.label("run_closed_at"), R.workflow_type, R.payload_codec, R.last_history_sequence,
+        now().label("now"), T.id, T.status, T.lease_owner, T.lease_expires_at, T.attempt_count, T.queue, T.namespace,
+        T.compatibility, R.id.label("run_id"), R.status.label("run_status"),
+        R.closed_reason.label("run_closed_reason"), R.closed_at.label("run_closed_at"), R.workflow_type,
+        R.payload_codec, R.last_history_sequence,
     )
     .join_from(tasks, runs, R.id == T.workflow_run_id)
     .where(T.id == bindparam("task"), T.namespace == bindparam("ns"), T.task_type == "workflow")
@@ -168,67 +147,58 @@ _LOOK: Select[Any] = (
 _LOOK_LOCKED = _LOOK.with_for_update()
 
 
-def _task(row: Any) -> Task | None:
-    return None if row is None else Task(**row._asdict())
+async def held(db: Database, namespace: str, claim: Claim) -> Task:
+    """The task with its run, for whoever holds it; refuses everybody else."""
+    row = await db.one(_LOOK, {"task": claim.task_id, "ns": namespace})
+    return guard(row and Task(**row._asdict()), claim)
 
 
-async def look(db: Database, namespace: str, task_id: str) -> Task | None:
-    """The task with its run, or None if the namespace has no such task."""
-    return _task(await db.one(_LOOK, {"task": task_id, "ns": namespace}))
+_HOLDS = (
+    (T.id == bindparam("task")) & (T.namespace == bindparam("ns")) & (T.status == "leased")
+    & (T.lease_owner == bindparam("owner")) & (T.attempt_count == bindparam("attempt")) & (T.lease_expires_at > now())
+)  # fmt: skip
+_RENEW = update(tasks).where(_HOLDS).values(lease_expires_at=_LEASE, available_at=_LEASE)
 
 
-_RENEW = (
-    update(tasks)
-    .where(T.id == bindparam("task"), T.status == "leased", T.lease_owner == bindparam("owner"))
-    .where(T.attempt_count == bindparam("attempt"), T.lease_expires_at > now())
-    .values(lease_expires_at=_LEASE, available_at=_LEASE)
-)
+async def renew(db: Database, namespace: str, claim: Claim, lease: float) -> bool:
+    """Extend a lease that the claim holds; false if it doesn't hold it."""
+    values = {"task": claim.task_id, "ns": namespace, "owner": claim.lease_owner, "attempt": claim.attempt}
+    return (await db.run(_RENEW, values | {"lease": lease})).rowcount > 0
 
 
-async def renew(db: Database, task: Task, lease: float) -> bool:
-    """Extend a lease that is still held; false if it has been lost meanwhile."""
-    values = {"task": task.id, "owner": task.lease_owner, "attempt": task.attempt_count, "lease": lease}
-    return (await db.run(_RENEW, values)).rowcount > 0
+async def settle(db: Database, namespace: str, claim: Claim, judge: Callable[[Task], Decision]) -> Decision:
+    """Close a task: read it, let `judge` decide, write what it decided. All of it or nothing is committed.
 
-
-class LostRaceError(BackendUnavailableError):
-    """A task kept changing under a settlement; nothing was written, and the worker may send it again."""
-
-
-async def settle(db: Database, namespace: str, task_id: str, decide: Callable[[Task | None], Decision]) -> Decision:
-    """Close a task: read it, let `decide` judge it, write what it decided. All of it or nothing is committed.
-
-    `decide` refuses by raising and may be asked more than once. On PostgreSQL the read takes no lock, and the write,
-    one statement, holds only if nothing has changed since; on MySQL the read locks both rows.
+    `judge` may be asked more than once. On PostgreSQL the read takes no lock, and the write, one statement, holds
+    only if nothing has changed since; on MySQL the read locks both rows.
     """
     if not db.postgres:
-        return await db.transact(lambda connection: _settle_locked(connection, namespace, task_id, decide))
+        return await db.transact(lambda connection: _settle_locked(connection, namespace, claim, judge))
     for _ in range(5):
-        task = await look(db, namespace, task_id)
-        decision = decide(task)
-        if task is not None and await db.one(_settle_in_one(), _settlement(task, decision)) is not None:
+        task = await held(db, namespace, claim)
+        decision = judge(task)
+        if await db.one(_settle_in_one(), _settlement(task, decision)) is not None:
             return decision
-    raise LostRaceError(task_id)
+    raise LostRaceError(claim.task_id)
 
 
 async def _settle_locked(
-    connection: AsyncConnection, namespace: str, task_id: str, decide: Callable[[Task | None], Decision]
+    connection: AsyncConnection, namespace: str, claim: Claim, judge: Callable[[Task], Decision]
 ) -> Decision:
-    task = _task((await connection.execute(_LOOK_LOCKED, {"task": task_id, "ns": namespace})).first())
-    decision = decide(task)
-    if task is not None:
-        writes: list[UpdateBase] = [_close_both()]
-        writes += [append_events(postgres=False)] if decision.events else []
-        writes += [create_tasks(postgres=False)] if decision.new_tasks else []
-        await execute_each(connection, _settlement(task, decision), writes)
+    row = (await connection.execute(_LOOK_LOCKED, {"task": claim.task_id, "ns": namespace})).first()
+    task = guard(row and Task(**row._asdict()), claim)
+    decision = judge(task)
+    writes: list[UpdateBase] = [_CLOSE_BOTH]
+    writes += [append_events(postgres=False)] if decision.events else []
+    writes += [create_tasks(postgres=False)] if decision.new_tasks else []
+    await execute_each(connection, _settlement(task, decision), writes)
     return decision
 
 
 def _settlement(task: Task, decision: Decision) -> dict[str, Any]:
     return {
-        "task": task.id, "owner": task.lease_owner, "attempt": task.attempt_count, "run": task.run_id,
-        "ns": task.namespace,
-        "seen_status": task.run_status, "seen": task.last_history_sequence,
+        "task": task.id, "owner": task.lease_owner, "attempt": task.attempt_count, "ns": task.namespace,
+        "run": task.run_id, "seen_status": task.run_status, "seen": task.last_history_sequence,
         "task_status": decision.task_status, "task_error": decision.task_error,
         "run_status": decision.run_status, "closed_reason": decision.closed_reason, "output": decision.output,
         "closes": decision.closed_reason is not None, "appended": len(decision.events),
@@ -240,36 +210,31 @@ _CLOSED_TASK = {
     T.status: bindparam("task_status"),
     T.last_error: bindparam("task_error"),
     T.closed_at: now(),
-    T.available_at: null(),
-    T.poll_key: null(),
+    T.available_at: sa.null(),
+    T.poll_key: sa.null(),
 }
 _CLOSED_RUN = {
     R.status: bindparam("run_status"),
     R.closed_reason: bindparam("closed_reason"),
     R.output: bindparam("output", type_=JsonText),
-    R.closed_at: case((bindparam("closes", type_=Boolean), now())),
+    R.closed_at: case((bindparam("closes", type_=sa.Boolean), now())),
     R.last_progress_at: now(),
-    R.last_history_sequence: R.last_history_sequence + bindparam("appended", type_=Integer),
+    R.last_history_sequence: R.last_history_sequence + bindparam("appended", type_=sa.Integer),
 }
 
 
-@lru_cache
-def _close_both() -> Update:
-    return (
-        update(tasks)
-        .where(T.id == bindparam("task"), R.id == T.workflow_run_id)
-        .values({**_CLOSED_TASK, **_CLOSED_RUN})
-    )
+_CLOSE_BOTH = (
+    update(tasks).where(T.id == bindparam("task"), R.id == T.workflow_run_id).values({**_CLOSED_TASK, **_CLOSED_RUN})
+)
+"""Both rows in one statement, as MySQL can."""
 
 
 @lru_cache
 def _settle_in_one() -> Select[Any]:
     unchanged = (
-        select(T.id, R.id.label("run_id"), R.namespace)
+        select(T.id, R.id.label("run_id"))
         .join_from(tasks, runs, R.id == T.workflow_run_id)
-        .where(T.id == bindparam("task"), T.status == "leased", T.lease_owner == bindparam("owner"))
-        .where(T.attempt_count == bindparam("attempt"), T.lease_expires_at > now())
-        .where(R.last_history_sequence == bindparam("seen"), R.status == bindparam("seen_status"))
+        .where(_HOLDS, R.last_history_sequence == bindparam("seen"), R.status == bindparam("seen_status"))
         .with_for_update()
         .cte("unchanged")
     )
@@ -281,9 +246,9 @@ def _settle_in_one() -> Select[Any]:
 
 
 _DUE = (
-    select(T.namespace, T.queue, T.task_type, T.target_type, func.count().label("ready"),
-           seconds_until(func.min(T.available_at)).label("due_in"))
-    .where(tuple_(T.namespace, T.queue, T.task_type).in_(bindparam("queues", expanding=True)))
+    select(T.namespace, T.queue, T.task_type, T.target_type, sa.func.count().label("ready"),
+           seconds_until(sa.func.min(T.available_at)).label("due_in"))
+    .where(sa.tuple_(T.namespace, T.queue, T.task_type).in_(bindparam("queues", expanding=True)))
     .where(T.available_at <= later(bindparam("within", type_=Float)))
     .group_by(T.namespace, T.queue, T.task_type, T.target_type)
     .limit(1000)

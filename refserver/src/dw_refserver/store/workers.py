@@ -5,27 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select, update
+from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from dw_refserver.store.database import Database
-from dw_refserver.store.dialect import later, now
+from dw_refserver.store.dialect import now, seconds_until
 from dw_refserver.store.tables import workers
 
 _KEY = (workers.c.namespace == bindparam("ns")) & (workers.c.worker_id == bindparam("worker"))
-FIND = select(workers).where(_KEY)
-BEAT = update(workers).where(_KEY).values(last_heartbeat_at=now(), updated_at=now())
-ACTIVE = (
-    select(func.count().label("workers"), func.count(workers.c.task_queue.distinct()).label("queues"))
-    .where(workers.c.namespace == bindparam("ns"))
-    .where(workers.c.last_heartbeat_at > later(bindparam("ago")))
-)
+_FIND = select(workers, seconds_until(workers.c.last_heartbeat_at).label("heard_in")).where(_KEY)
+_BEAT = update(workers).where(_KEY).values(last_heartbeat_at=now(), updated_at=now())
 
 
 async def find(db: Database, namespace: str, worker_id: str) -> Row[Any] | None:
-    """The registration, or None."""
-    return await db.one(FIND, {"ns": namespace, "worker": worker_id})
+    """The registration, or None. `heard_in` is minus the seconds since its last heartbeat."""
+    return await db.one(_FIND, {"ns": namespace, "worker": worker_id})
 
 
 async def register(db: Database, row: Mapping[str, Any]) -> None:
@@ -43,10 +38,4 @@ async def register(db: Database, row: Mapping[str, Any]) -> None:
 
 async def beat(db: Database, namespace: str, worker_id: str) -> bool:
     """Note that the worker is alive; false if it isn't registered."""
-    return (await db.run(BEAT, {"ns": namespace, "worker": worker_id})).rowcount > 0
-
-
-async def active(db: Database, namespace: str, stale_after: float) -> tuple[int, int]:
-    """How many workers have been heard of within `stale_after` seconds, and on how many queues."""
-    row = await db.one(ACTIVE, {"ns": namespace, "ago": -float(stale_after)})
-    return (row.workers, row.queues) if row else (0, 0)
+    return (await db.run(_BEAT, {"ns": namespace, "worker": worker_id})).rowcount > 0

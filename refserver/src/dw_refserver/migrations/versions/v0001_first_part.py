@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import Column, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.dialects.mysql import DATETIME, LONGTEXT
 from sqlalchemy.types import TIMESTAMP
 
@@ -67,7 +67,6 @@ def upgrade() -> None:
         Column("workflow_type", String(255), nullable=False),
         Column("business_key", String(191)),
         Column("memo", LongText),
-        Column("search_attributes", LongText),
         Column("status", String(32), nullable=False),
         Column("closed_reason", String(32)),
         Column("compatibility", String(255)),
@@ -119,20 +118,8 @@ def upgrade() -> None:
         _id(primary=True),
         Column("namespace", String(128), nullable=False),
         Column("schedule_id", String(128), nullable=False),
-        Column("spec", LongText, nullable=False),
-        Column("action", LongText, nullable=False),
         Column("status", String(16), nullable=False),
-        Column("overlap_policy", String(32), nullable=False),
-        Column("note", String(1000)),
-        Column("memo", LongText),
-        Column("search_attributes", LongText),
-        Column("jitter_seconds", Integer, nullable=False),
-        Column("max_runs", BigInteger),
-        Column("remaining_actions", BigInteger),
-        Column("fires_count", BigInteger, nullable=False),
-        Column("failures_count", BigInteger, nullable=False),
-        Column("latest_workflow_instance_id", String(128)),
-        *_moments("next_fire_at", "last_fired_at", "paused_at", "deleted_at", "created_at", "updated_at"),
+        *_moments("next_fire_at"),
         UniqueConstraint("namespace", "schedule_id", name="workflow_schedules_namespace_schedule_id"),
         Index("workflow_schedules_due", "status", "next_fire_at"),
     )
@@ -140,23 +127,11 @@ def upgrade() -> None:
         "activity_executions",
         _id(primary=True),
         _id("workflow_run_id"),
-        Column("sequence", Integer, nullable=False),
         Column("activity_type", String(255), nullable=False),
         Column("status", String(16), nullable=False),
-        Column("payload_codec", String(32), nullable=False),
-        Column("arguments", LongText),
-        Column("result", LongText),
-        Column("failure", LongText),
-        Column("queue", String(255), nullable=False),
-        Column("attempt_count", Integer, nullable=False),
-        _id("current_attempt_id", nullable=True),
-        Column("retry_policy", LongText),
-        Column("parallel_group_path", LongText),
-        *_moments("schedule_to_start_deadline_at", "start_to_close_deadline_at"),
-        *_moments("schedule_to_close_deadline_at", "heartbeat_deadline_at", "next_deadline_at"),
-        *_moments("started_at", "closed_at", "last_heartbeat_at", "created_at"),
-        UniqueConstraint("workflow_run_id", "sequence", name="activity_executions_run_sequence"),
+        *_moments("next_deadline_at"),
         Index("activity_executions_due", "status", "next_deadline_at"),
+        Index("activity_executions_run", "workflow_run_id"),
     )
 
 
