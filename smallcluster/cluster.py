@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from smallcluster import engine, waiting
+from smallcluster.api import redact
 from smallcluster.compose import Compose, Outcome
-from smallcluster.containers import Container, read_containers
+from smallcluster.containers import BALANCER, Container, read_containers
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
 from smallcluster.milestones import Milestones
 from smallcluster.paths import CHECKOUT
 from smallcluster.progress import Progress, Step
-from smallcluster.settings import Settings
-from smallcluster.teardown import remove_project
+from smallcluster.settings import Database, Settings
+from smallcluster.teardown import take_down
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -23,11 +25,24 @@ if TYPE_CHECKING:
     from smallcluster.images import Image
 
 COMPOSE_FOLDER = CHECKOUT / "compose"
-BALANCER = "balancer"
 UP_DEADLINE = 180.0
 """Seconds that Compose gets to bring everything up; a database's first start on a slow disk fits."""
 READY_DEADLINE = 30.0
 """Seconds from Compose's last step until every route answers /api/ready with 200."""
+
+
+def image_name(service: str, db: Database) -> str:
+    """Which of the images a service runs: mysql, pgsql, redis, nginx or server."""
+    return {"database": db.value, "redis": "redis", BALANCER: "nginx"}.get(service, "server")
+
+
+class Standing(Enum):
+    """How much of the topology is there."""
+
+    ABSENT = "nothing is there"
+    STOPPED = "everything is there, nothing runs"
+    LIMPING = "everything is there, a part of it does not run"
+    RUNNING = "everything is there and runs"
 
 
 @dataclass(frozen=True)
@@ -69,21 +84,33 @@ class Cluster:
         """The services that make the topology."""
         return ("database", "redis", "bootstrap", *self.settings.node_names, BALANCER, "scheduler")
 
-    def presence(self) -> bool:
-        """Tell whether the whole topology is there (running or not) or nothing of it.
+    def standing(self) -> Standing:
+        """Tell how much of the topology is there and runs.
 
         Raises MachineCannotError where only a part is there: neither to be checked nor to be started over.
         """
         found = self.containers()
+        if not found:
+            return Standing.ABSENT
+        self._refuse_half(found)
+        lasting = [container.running for service, container in found.items() if service != "bootstrap"]
+        if all(lasting):
+            return Standing.RUNNING
+        return Standing.LIMPING if any(lasting) else Standing.STOPPED
+
+    def _refuse_half(self, found: Mapping[str, Container]) -> None:
         missing = [service for service in self.expected if service not in found]
-        if found and missing:
+        extra = sorted(name for name in found if name.startswith("server-") and name not in self.expected)
+        if missing or extra:
+            what = f"missing: {', '.join(missing)}" if missing else f"not asked for: {', '.join(extra)}"
             raise MachineCannotError(
-                f"Half of a {self.settings.db.value} cluster is there.",
-                seen=f"{', '.join(sorted(found))}; missing: {', '.join(missing)}",
+                f"Half of a {self.settings.db.value} cluster is there."
+                if missing
+                else "More nodes are there than asked.",
+                seen=f"{', '.join(sorted(found))}; {what}",
                 why="a run was cut short, containers were removed by hand, or --nodes is another number now.",
                 then=f"`invoke down --db={self.settings.db.value}`, then repeat the command.",
             )
-        return bool(found)
 
     def routes(self) -> dict[str, str]:
         """The base URL of the balancer and of each node that publishes a port now (ports change on restart)."""
@@ -98,8 +125,7 @@ class Cluster:
 
     def image_for(self, service: str) -> Image:
         """The image that a service would be started from now."""
-        by_service = {"database": self.settings.db.value, "redis": "redis", BALANCER: "nginx"}
-        return self.images[by_service.get(service, "server")]
+        return self.images[image_name(service, self.settings.db)]
 
     def up(self, progress: Progress) -> None:
         """Bring the topology up in the contract's order and wait until every route is ready.
@@ -118,6 +144,10 @@ class Cluster:
             if balancer_was_there:
                 self.reload_balancer()
         progress.split(milestones.phases(self.settings.node_names))
+        self.await_ready(progress)
+
+    def await_ready(self, progress: Progress) -> None:
+        """Wait until balancer and nodes answer /api/ready with 200. Raises ClusterBrokenError where they don't."""
         with progress.step("ready") as step:
             self._await_ready(step)
 
@@ -135,7 +165,7 @@ class Cluster:
                 except requests.RequestException as problem:
                     return f"{name}: {type(problem).__name__}"
                 if answer.status_code != 200:
-                    return f"{name}: {answer.status_code} {answer.text[:200]}"
+                    return self.redacted(f"{name}: {answer.status_code} {answer.text[:200]}")
             return None
 
         waiting.until_none("every route is ready", ready, deadline=READY_DEADLINE, say=step.say)
@@ -149,7 +179,7 @@ class Cluster:
                 return self._dead(found, service)
         return MachineCannotError(
             "Compose could not bring the cluster up.",
-            seen=outcome.tail,
+            seen=self.redacted(outcome.tail),
             why="an image, port, network or volume that the engine would not give.",
             then="look with `invoke doctor`, then `invoke down` and repeat the command.",
         )
@@ -188,6 +218,7 @@ class Cluster:
             raise ClusterBrokenError(
                 f"The bootstrap job ended with exit status {outcome.status}.",
                 seen=self.redacted(outcome.tail),
+                why="its last lines tell.",
                 then=f"look with `invoke logs --db={self.settings.db.value} --service=database`.",
             )
         return self.redacted(outcome.output)
@@ -197,7 +228,7 @@ class Cluster:
 
         Raises MachineCannotError that names what is left where the engine would not remove it.
         """
-        return remove_project(self.client, self.settings.project, progress)
+        return take_down(self.client, self.settings.project, progress)
 
     def log_of(self, container: Container, tail: int | Literal["all"] = "all") -> str:
         """What a container printed, stdout and stderr in order, with timestamps."""
@@ -207,6 +238,4 @@ class Cluster:
 
     def redacted(self, text: str) -> str:
         """The text with every secret of this cluster hidden."""
-        for secret in self.settings.secret_values:
-            text = text.replace(secret, "(hidden)")
-        return text
+        return redact(text, self.settings.secret_values)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +54,15 @@ class Compose:
         session of its own, so that Ctrl-C reaches only the harness, which then ends the child.
         """
         expired = threading.Event()
-        with interrupts.deferred():
-            process = self._spawn(arguments)
-            late = threading.Timer(deadline, _end_late, (process, expired))
-            late.start()
-        try:
+        with ExitStack() as ending:
+            with interrupts.deferred():
+                process = self._spawn(arguments)
+                ending.callback(_close, process)
+                ending.callback(_end, process)
+                late = threading.Timer(deadline, _end_late, (process, expired))
+                ending.callback(late.cancel)
+                late.start()
             output = _collect(process, say)
-        except BaseException:
-            _end(process)
-            raise
-        finally:
-            late.cancel()
         if expired.is_set() and process.returncode != 0:
             raise MachineCannotError(
                 f"`docker compose {arguments[0]}` did not end within {deadline:.0f} s.",
@@ -109,12 +108,16 @@ def _end_late(process: subprocess.Popen[str], expired: threading.Event) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the child and its children: first politely, then not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        try:
-            os.killpg(process.pid, number)
-            process.wait(timeout=5)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
+    """End the child and its children, if it still runs: first politely, then not."""
+    with interrupts.shielded():
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is not None:
+                return
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, number)
+                process.wait(timeout=5)
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    if process.stdout is not None:
+        process.stdout.close()

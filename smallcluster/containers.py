@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from docker import DockerClient
 
+BALANCER = "balancer"
+"""The balancer's service name, and the name of the route through it."""
+
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 ONE_OFF_LABEL = "com.docker.compose.oneoff"
@@ -28,7 +31,6 @@ class Container:
     health: str | None = None
     restarts: int = 0
     oom_killed: bool = False
-    created_at: str = ""
     started_at: str = ""
     finished_at: str = ""
     image: str = ""
@@ -106,7 +108,6 @@ def container_from(attributes: Mapping[str, Any]) -> Container:
         health=(state.get("Health") or {}).get("Status"),
         restarts=attributes.get("RestartCount", 0),
         oom_killed=bool(state.get("OOMKilled")),
-        created_at=attributes["Created"],
         started_at=state["StartedAt"],
         finished_at=state["FinishedAt"],
         image=config["Image"],

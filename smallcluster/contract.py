@@ -1,4 +1,8 @@
-"""The rules that the small-cluster note promises, as data. Each has an id, one sentence, and its place in the note."""
+"""The rules of the small-cluster contract, as data.
+
+They come from the note that defines the first supported clustered shape of Durable Workflow Server: "the note" in this
+repository. `where` names the part of it that makes the promise.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     Rule("smoke.complete-other-node", "The leased task is completed through another node.", _SMOKE),
     Rule("smoke.verify-run", "The run's result is read through the balancer.", _SMOKE),
     Rule("shape.nodes", "Two or three API nodes serve, all of them ready.", _SHAPE),
+    Rule("shape.shared-redis", "Every node uses Redis, and reaches it, for cache and wake signals.", _SHAPE),
     Rule("shape.balancer", "A stateless balancer spreads requests over every node.", _SHAPE),
     Rule("api.no-sticky-sessions", "Worker traffic needs no sticky sessions.", _API),
     Rule("runs.bootstrap", "One bootstrap job runs, to its end, before any node serves.", _RUNS),
@@ -44,9 +49,10 @@ RULES: tuple[Rule, ...] = (
     Rule("operator.server-id", "Each API node has a DW_SERVER_ID of its own.", _OPERATOR),
     Rule(
         "operator.same-version",
-        "Every node runs the same APP_VERSION, workflow package version and payload codec.",
+        "Every node runs the same APP_VERSION and the same payload codec.",
         _OPERATOR,
     ),
+    Rule("operator.same-packages", "Every node runs the same workflow package version.", _OPERATOR),
     Rule("operator.private-services", "Database and Redis are private to the deployment.", _OPERATOR),
     Rule("operator.http-only", "Only HTTP traffic goes through the balancer.", _OPERATOR),
 )

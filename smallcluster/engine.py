@@ -202,3 +202,18 @@ def _unreachable(found: Endpoint, came: Reach, detail: str = "") -> MachineCanno
     }[came]
     then = "invoke setup" if found.local else f"start the engine there, or change {found.named_by}"
     return MachineCannotError(f"No Docker engine answers at {where}.", seen=seen, why=why, then=then)
+
+
+def trouble(failure: Exception) -> MachineCannotError | None:
+    """What a failed talk with the engine means to a person; None where the failure is something else."""
+    from docker.errors import DockerException
+    from requests import RequestException
+
+    if not isinstance(failure, DockerException | RequestException):
+        return None
+    return MachineCannotError(
+        "The Docker engine failed, or stopped answering, in the middle of the work.",
+        seen=f"{type(failure).__name__}: {failure}",
+        why="it was stopped or restarted, or is overloaded.",
+        then="`invoke doctor`; when it answers again, `invoke down` takes away what is left.",
+    )

@@ -29,7 +29,7 @@ class Line:
     @property
     def shown(self) -> str:
         """The value as a person may see it."""
-        if self.name in variables.SENSITIVE and self.value:
+        if variables.is_sensitive(self.name) and self.value:
             return "(hidden)"
         return self.value
 
@@ -57,7 +57,8 @@ def read(path: Path, label: str) -> dict[str, Line]:
 def _bindings(path: Path, label: str) -> Iterable[tuple[int, str, str]]:
     for binding in parse_stream(StringIO(_text(path, label))):
         original = binding.original.string
-        number = binding.original.line + len(original) - len(original.lstrip("\n"))
+        leading = original[: len(original) - len(original.lstrip())]
+        number = binding.original.line + leading.count("\n")
         named = binding.key is not None and _NAME.match(binding.key) and binding.value is not None
         if binding.error or (binding.key is not None and not named):
             raise _malformed(f"{label}:{number}", original.strip().splitlines()[0])
@@ -67,7 +68,7 @@ def _bindings(path: Path, label: str) -> Iterable[tuple[int, str, str]]:
 
 def _text(path: Path, label: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
     except FileNotFoundError:
         raise AskedWronglyError(
             f"{label}: there is no such file.", then="check the name, or restore it with git."
@@ -77,11 +78,10 @@ def _text(path: Path, label: str) -> str:
 
 
 def _malformed(where: str, seen: str) -> AskedWronglyError:
-    name = seen.split("=", 1)[0]
-    shown = name if name in variables.SENSITIVE else seen[:80]
+    name = re.match(r"(?:export\s+)?([A-Za-z0-9_]*)", seen)
     return AskedWronglyError(
         f"{where}: this line is not NAME=value.",
-        seen=repr(shown),
+        seen=f"it begins with {name[1]!r}" if name and name[1] else "it begins with no name",
         why="a missing =, a stray quote, or a line broken in two.",
         then="write NAME=value on one line (quote a value that has spaces), then repeat the command.",
     )

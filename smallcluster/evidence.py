@@ -10,8 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from smallcluster import api, files, render
+from smallcluster import api, engine, files, render
 from smallcluster.containers import Container
+from smallcluster.errors import PersonError
+from smallcluster.observed import Observed
 from smallcluster.settings import Settings
 
 KEPT_RUNS = 20
@@ -20,21 +22,24 @@ KEPT_RUNS = 20
 
 @dataclass
 class Evidence:
-    """One run's evidence folder. Every text that enters goes through `_write`, which hides the secrets."""
+    """One run's evidence folder. The secrets are hidden in everything that enters."""
 
     folder: Path
     secrets: tuple[str, ...]
+    incomplete: list[str] = field(default_factory=list)
+    """Why states or logs are missing, where they are."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def exchange(self, exchange: api.Exchange) -> None:
         """Append one exchange to transcript.jsonl as it happens, so that a crash loses none."""
-        line = self._hidden(json.dumps(api.transcript_of(exchange), default=str))
+        line = json.dumps(self._hidden(api.transcript_of(exchange)), default=str, ensure_ascii=False)
         with self._lock, (self.folder / "transcript.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
     def json(self, name: str, value: object) -> None:
         """Keep a value as NAME.json."""
-        self._write(f"{name}.json", json.dumps(value, indent=2, default=str) + "\n")
+        text = json.dumps(self._hidden(value), indent=2, default=str, ensure_ascii=False)
+        files.write_public(self.folder / f"{name}.json", text + "\n")
 
     def text(self, name: str, text: str) -> None:
         """Keep a text under a file name."""
@@ -54,10 +59,31 @@ class Evidence:
             self._write(f"logs/{service}.log", log)
 
     def _write(self, name: str, text: str) -> None:
-        files.write_public(self.folder / name, self._hidden(text))
+        files.write_public(self.folder / name, api.redact(text, self.secrets))
 
-    def _hidden(self, text: str) -> str:
-        return api.redact(text, self.secrets)
+    def _hidden(self, value: Any) -> Any:  # noqa: ANN401 - JSON values are anything
+        """The value with the secrets hidden in every text it holds, before JSON escapes what is in them."""
+        if isinstance(value, str):
+            return api.redact(value, self.secrets)
+        if isinstance(value, Mapping):
+            return {self._hidden(key): self._hidden(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._hidden(one) for one in value]
+        return value
+
+
+def collect(kept: Evidence, cluster: Observed) -> None:
+    """Keep states and logs of whatever is there. Trouble on the way is noted and must not hide the first problem."""
+    try:
+        found = cluster.containers()
+        kept.containers(found, {name: cluster.log_of(container) for name, container in found.items()})
+    except PersonError as problem:
+        kept.incomplete.append(str(problem))
+    except Exception as failure:
+        trouble = engine.trouble(failure)
+        if trouble is None:
+            raise
+        kept.incomplete.append(str(trouble))
 
 
 def begin(verb: str, settings: Settings, now: datetime) -> Evidence:

@@ -77,17 +77,9 @@ def resolve_service(service: str) -> Image:
     return resolve([service])[service]
 
 
-def resolve_ref(service: str, ref: str) -> Image:
-    """The image that a person named for a service. Raises MachineCannotError when it isn't in the engine."""
-    with closing(engine.connect()) as client:
-        image = find(client, ref)
-        if image is None:
-            raise MachineCannotError(
-                f"The engine has no image {ref} for {service}.",
-                why="it was never pulled here, or is called otherwise.",
-                then=f"docker pull {ref}",
-            )
-        return _described(client, service, ref, image)
+def of_container(client: DockerClient, service: str, ref: str, identity: str) -> Image:
+    """The image that a running container was made from, whatever its name stands for now."""
+    return _described(client, service, ref, client.images.get(identity))
 
 
 def find(client: DockerClient, ref: str) -> EngineImage | None:

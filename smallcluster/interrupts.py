@@ -39,46 +39,54 @@ def as_exceptions() -> Iterator[None]:
     before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
     try:
         yield
+        _raise_waiting()
     finally:
+        _State.waiting = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Let a teardown finish although one more signal comes; the second one during it breaks through."""
+    """Let a teardown finish although a signal comes; it is raised afterwards. The second one breaks through."""
+    if not _State.shields:
+        _State.seen_while_shielded = 0
     _State.shields += 1
-    _State.seen_while_shielded = 0
     try:
         yield
     finally:
         _State.shields -= 1
+    _raise_waiting()
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
     """Hold an interruption back until the block ends: for moments in which a thread or a child is being born.
 
-    Keep such blocks short. An exception out of the middle of `Thread.start` or `Popen` would leave a thread or a
-    process that nobody knows of.
+    Keep such blocks short, and inside the `try` that ends what is born: the interruption is raised at their end. An
+    exception out of the middle of `Thread.start` or `Popen` would leave a thread or a process that nobody knows of.
     """
     _State.deferrals += 1
     try:
         yield
     finally:
         _State.deferrals -= 1
-    if _State.waiting and not _State.deferrals and threading.current_thread() is threading.main_thread():
+    _raise_waiting()
+
+
+def _raise_waiting() -> None:
+    """Raise what came in a quiet moment, once nobody asks for quiet any more."""
+    quiet = _State.shields or _State.deferrals
+    if _State.waiting and not quiet and threading.current_thread() is threading.main_thread():
         waiting, _State.waiting = _State.waiting, None
         raise waiting
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:
-    if _State.shields:
-        _State.seen_while_shielded += 1
-        if _State.seen_while_shielded < 2:
-            return
     stop = Interruption(InterruptedRunError(f"Stopped by {signal.Signals(number).name}."))
-    if _State.deferrals:
+    _State.seen_while_shielded += 1
+    if _State.deferrals or (_State.shields and _State.seen_while_shielded < 2):
         _State.waiting = stop
         return
+    _State.waiting = None
     raise stop

@@ -8,32 +8,56 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import datetime
 
-from smallcluster import files, interrupts, render
-from smallcluster.cluster import Cluster
-from smallcluster.errors import AskedWronglyError
+from smallcluster import evidence, files, interrupts, render
+from smallcluster.cluster import Cluster, Standing
+from smallcluster.errors import AskedWronglyError, MachineCannotError, PersonError
 from smallcluster.progress import Progress
 
 
 def up(cluster: Cluster, progress: Progress) -> dict[str, str]:
     """Bring the cluster up, or find it up already; returns its addresses by route.
 
-    A failed or interrupted start of a cluster that was not there leaves nothing behind. Raises
-    AskedWronglyError where a cluster runs with other settings than the ones asked for now.
+    A failed or interrupted start of a cluster that was not there leaves its evidence and nothing else. Raises
+    AskedWronglyError where a cluster runs with other settings than the ones asked for now, MachineCannotError
+    where only a part of it runs.
     """
-    there = cluster.presence()
-    if there and all(one.running for name, one in cluster.containers().items() if name != "bootstrap"):
-        _refuse_changes(cluster)
+    standing = cluster.standing()
+    if standing is Standing.LIMPING:
+        raise _limping(cluster)
+    if standing is Standing.RUNNING:
+        refuse_changes(cluster)
         progress.line(f"{cluster.settings.project} is up already.")
+        cluster.await_ready(progress)
         return cluster.routes()
     try:
         start(cluster, progress)
-    except BaseException:
-        if not there:
-            with interrupts.shielded():
-                cluster.down(progress)
+    except BaseException as stop:
+        if standing is Standing.ABSENT:
+            _leave_evidence_only(cluster, progress, stop)
         raise
     return cluster.routes()
+
+
+def _leave_evidence_only(cluster: Cluster, progress: Progress, stop: BaseException) -> None:
+    with interrupts.shielded():
+        kept = evidence.begin("up", cluster.settings, datetime.now().astimezone())
+        evidence.collect(kept, cluster)
+        cluster.down(progress)
+        if isinstance(stop, PersonError):
+            stop.then = f"everything was taken down again; read {kept.folder}/logs."
+
+
+def _limping(cluster: Cluster) -> MachineCannotError:
+    states = (f"{name} {one.described}" for name, one in sorted(cluster.containers().items()) if not one.running)
+    db = cluster.settings.db.value
+    return MachineCannotError(
+        f"Only a part of the {db} cluster runs.",
+        seen=", ".join(states),
+        why="a container died or was stopped; starting it anew would run the bootstrap job beside running nodes.",
+        then=f"`invoke logs --db={db}` tells why; `invoke down --db={db}`, then `invoke up --db={db}`.",
+    )
 
 
 def start(cluster: Cluster, progress: Progress) -> None:
@@ -43,7 +67,8 @@ def start(cluster: Cluster, progress: Progress) -> None:
     files.write_private(cluster.settings.folder / "started.json", json.dumps(_digests(cluster), indent=2) + "\n")
 
 
-def _refuse_changes(cluster: Cluster) -> None:
+def refuse_changes(cluster: Cluster) -> None:
+    """Raise AskedWronglyError where a running cluster was started from other settings than the ones asked for now."""
     changed = [*_changed_containers(cluster), *_changed_files(cluster)]
     if changed:
         db = cluster.settings.db.value
@@ -51,7 +76,8 @@ def _refuse_changes(cluster: Cluster) -> None:
             f"The {db} cluster runs already, with other settings than the ones asked for now.",
             seen="; ".join(changed),
             why="env/, compose/, nginx/, an exported variable or an image changed since it was started.",
-            then=f"the contract is stop-the-world: `invoke down --db={db}`, then `invoke up --db={db}`.",
+            then=f"take the change back, or, the contract being stop-the-world: `invoke down --db={db}`, "
+            f"then `invoke up --db={db}`.",
         )
 
 

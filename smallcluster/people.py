@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
-from smallcluster import interrupts
-from smallcluster.errors import ExitCode, InterruptedRunError, PersonError
+from smallcluster import engine, interrupts
+from smallcluster.errors import ExitCode, InterruptedRunError, MachineCannotError, PersonError
 
 
 def run(body: Callable[[], ExitCode], *, debug: bool, as_json: bool = False) -> None:
@@ -31,31 +33,52 @@ def _guarded(body: Callable[[], ExitCode], *, debug: bool, as_json: bool) -> Exi
     try:
         with interrupts.as_exceptions():
             return body()
-    except PersonError as problem:
-        return _tell(problem, as_json=as_json)
-    except interrupts.Interruption as stop:
-        return _tell(stop.problem, as_json=as_json)
-    except KeyboardInterrupt:
-        return _tell(InterruptedRunError("Stopped by Ctrl-C."), as_json=as_json)
-    except BrokenPipeError:  # the reader of our output went away; there is nobody to tell
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of our output has gone: nobody learns the verdict
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the interpreter's last flush
         return ExitCode.UNKNOWN
-    except Exception as problem:
-        if debug:
+    except (Exception, interrupts.Interruption, KeyboardInterrupt) as stop:
+        problem = _explained(stop, debug=debug)
+        if debug and not isinstance(stop, PersonError | interrupts.Interruption):
             traceback.print_exc()
-        return _tell(_bug(problem, debug=debug), as_json=as_json)
+        return _tell(problem, as_json=as_json)
+
+
+def _explained(stop: BaseException, *, debug: bool) -> PersonError:
+    """What a person is told about whatever ended a verb: no traceback reaches anybody who did not ask for it."""
+    if isinstance(stop, PersonError):
+        return stop
+    if isinstance(stop, interrupts.Interruption):
+        return stop.problem
+    if isinstance(stop, KeyboardInterrupt):
+        return InterruptedRunError("Stopped by Ctrl-C.")
+    of_the_engine = engine.trouble(stop) if isinstance(stop, Exception) else None
+    if of_the_engine:
+        return of_the_engine
+    return _of_the_machine(stop) if isinstance(stop, OSError) else _bug(stop, debug=debug)
 
 
 def _tell(problem: PersonError, *, as_json: bool) -> ExitCode:
     from smallcluster.report.machine import problem_as_data
 
-    sys.stderr.write(f"{problem}\n")
-    if as_json:
-        sys.stdout.write(json.dumps({"problem": problem_as_data(problem), "exit_code": int(problem.code)}) + "\n")
+    with suppress(OSError, ValueError):  # a reader that has gone changes no exit code
+        sys.stderr.write(f"{problem}\n")
+        if as_json:
+            told = {"problem": problem_as_data(problem), "exit_code": int(problem.code)}
+            sys.stdout.write(json.dumps(told) + "\n")
+            sys.stdout.flush()
     return problem.code
 
 
-def _bug(problem: Exception, *, debug: bool) -> PersonError:
+def _of_the_machine(problem: OSError) -> PersonError:
+    return MachineCannotError(
+        f"The machine refuses: {problem.strerror or problem}.",
+        seen=str(problem.filename or type(problem).__name__),
+        why="a file or folder belongs to another user, or the disk is full or read-only.",
+        then="look with `ls -l` and `df -h` there, then repeat the command.",
+    )
+
+
+def _bug(problem: BaseException, *, debug: bool) -> PersonError:
     frame = traceback.extract_tb(problem.__traceback__)[-1]
     return PersonError(
         f"The harness itself broke: {type(problem).__name__} in {frame.name}.",

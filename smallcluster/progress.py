@@ -64,15 +64,23 @@ class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._lock = threading.Lock()
+        self._deaf = False
         self._last = time.monotonic()
         self.phases: list[Phase] = []
 
     def line(self, text: str) -> None:
         """Print one line at once."""
         with self._lock:
-            self._stream.write(text.rstrip("\n") + "\n")
-            self._stream.flush()
             self._last = time.monotonic()
+            if not self._deaf:
+                self._write(text.rstrip("\n") + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # whoever read this has gone; the work, teardown above all, must go on
+            self._deaf = True
 
     def split(self, parts: Sequence[Phase]) -> None:
         """Say what the step that has just ended consisted of."""
@@ -84,10 +92,10 @@ class Progress:
         step = Step(name, self)
         over = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(step, over), daemon=True)
-        with interrupts.deferred():
-            ticker.start()
         failed = True
         try:
+            with interrupts.deferred():
+                ticker.start()
             self.line(f"▶ {name}")
             yield step
             failed = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from smallcluster import envfile, files, variables
+from smallcluster import envfile, files, locks, variables
 from smallcluster.envfile import Line
 from smallcluster.errors import AskedWronglyError
 from smallcluster.paths import CHECKOUT, STATE, checkout_id
@@ -60,7 +60,7 @@ class Settings:
     @property
     def secret_values(self) -> tuple[str, ...]:
         """Every secret in use, longest first, so that reports and logs can hide them."""
-        found = {line.value for name, line in self.lines.items() if name in variables.SENSITIVE and line.value}
+        found = {line.value for name, line in self.lines.items() if variables.is_sensitive(name) and line.value}
         return tuple(sorted(found, key=len, reverse=True))
 
 
@@ -87,8 +87,9 @@ def load(
         raise _outside_the_contract(nodes)
     lines = _layers(database, env_folder)
     notices = _apply_exported(lines, exported)
-    _refuse_contradiction(database, lines["DB_CONNECTION"])
-    _fill_secrets(lines, state / database.value / "secrets.env")
+    _refuse_contradiction(database, lines.get("DB_CONNECTION"))
+    with locks.held(files.folder(state / database.value) / "secrets.lock"):
+        _fill_secrets(lines, state / database.value / "secrets.env")
     return Settings(db=database, nodes=nodes, lines=lines, notices=tuple(notices), state=state)
 
 
@@ -155,7 +156,12 @@ def _apply_exported(lines: dict[str, Line], exported: Mapping[str, str]) -> list
     return notices
 
 
-def _refuse_contradiction(database: Database, line: Line) -> None:
+def _refuse_contradiction(database: Database, line: Line | None) -> None:
+    if line is None:
+        raise AskedWronglyError(
+            f"No env layer sets DB_CONNECTION for --db={database.value}.",
+            then=f"write DB_CONNECTION={database.value} in env/{database.value}.env, then repeat the command.",
+        )
     if line.value != database.value:
         raise AskedWronglyError(
             f"{line.where}: DB_CONNECTION={line.value} contradicts --db={database.value}.",
@@ -168,6 +174,13 @@ def _fill_secrets(lines: dict[str, Line], store: Path) -> None:
     """Give every empty secret its kept value, making the missing ones once."""
     empty = [name for name in lines if name in variables.SECRETS and not lines[name].value]
     kept = envfile.read(store, str(store)) if store.exists() else {}
+    for line in kept.values():
+        if not line.value:
+            raise AskedWronglyError(
+                f"{line.where}: {line.name} is empty.",
+                why="the file was edited or cut short; a cluster that runs was started with another value.",
+                then=f"invoke down --db={store.parent.name}, remove {store}, then repeat the command.",
+            )
     made = {name: secrets.token_hex(20) for name in empty if name not in kept}
     if made:
         values = {name: line.value for name, line in kept.items()} | made

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from smallcluster import api, checks, evidence, interrupts, lifecycle
+from smallcluster import api, checks, engine, evidence, interrupts, lifecycle
 from smallcluster.checks.base import Live
-from smallcluster.cluster import Cluster
-from smallcluster.errors import ExitCode, PersonError
+from smallcluster.cluster import Cluster, Standing
+from smallcluster.errors import ExitCode, MachineCannotError, PersonError
 from smallcluster.evidence import Evidence
 from smallcluster.progress import Phase, Progress
 from smallcluster.verdicts import EXIT_CODES, Finding, Verdict, merged
@@ -31,22 +29,35 @@ class SmokeReport:
     phases: tuple[Phase, ...]
     evidence: Evidence
     brought_up: bool
-    kept: bool
+    left_running: bool
     seconds: float
     problem: PersonError | None = None
-    """Why the run stopped before it could judge, where it did."""
+    """Why the run, or its teardown, stopped early, where it did."""
 
     @property
     def verdict(self) -> Verdict:
-        """The merged verdict; a run that stopped early is broken only where the stop itself says so."""
-        if self.problem is not None:
-            return Verdict.BROKEN if self.problem.code is ExitCode.BROKEN else Verdict.UNKNOWN
-        return merged(self.findings)
+        """What the findings say; a broken rule stays broken, whatever happened afterwards."""
+        found = merged(self.findings)
+        if self.problem is None or found is Verdict.BROKEN:
+            return found
+        return Verdict.BROKEN if self.problem.code is ExitCode.BROKEN else Verdict.UNKNOWN
 
     @property
     def exit_code(self) -> ExitCode:
-        """The stop's own code where the run stopped early, else the verdict's."""
-        return self.problem.code if self.problem is not None else EXIT_CODES[self.verdict]
+        """The verdict's code; where nothing is broken and the run stopped early, the stop's own."""
+        if self.problem is None or self.verdict is Verdict.BROKEN:
+            return EXIT_CODES[self.verdict]
+        return self.problem.code
+
+    def next_step(self, finding: Finding) -> str:
+        """What to type next for a finding: of a cluster that is gone, the logs are in the evidence."""
+        then = finding.judgement.then
+        if not then.startswith("invoke "):
+            return then
+        if self.left_running:
+            return f"{then} --db={self.cluster.settings.db.value}"
+        service = then.partition("--service=")[2]
+        return f"read {self.evidence.folder}/logs/{service + '.log' if service else ''}"
 
 
 def smoke(cluster: Cluster, progress: Progress, *, keep: bool, began: float) -> SmokeReport:
@@ -55,48 +66,78 @@ def smoke(cluster: Cluster, progress: Progress, *, keep: bool, began: float) -> 
     `began` is the monotonic time at which the verb started. The report comes back even where the cluster could
     not be brought up or the run was interrupted; teardown has happened by then.
     """
-    here = cluster.presence()
+    here = _is_here(cluster)
     kept = evidence.begin("smoke", cluster.settings, datetime.now().astimezone())
     kept.json("images", evidence.image_records(cluster.images))
     kept.text("command.txt", " ".join(sys.argv) + "\n")
     kept.environment(cluster.settings)
-    findings: tuple[Finding, ...] = ()
-    problem: PersonError | None = None
-    try:
-        with _brought_up(cluster, progress, kept, already=here, keep=keep):
-            findings = run_checks(cluster, progress, kept)
-    except interrupts.Interruption as stop:
-        problem = stop.problem
-    except PersonError as stop:
-        problem = stop
+    run = _Run(cluster, progress, kept, already=here, keep=keep)
+    problem = run.go()
     return SmokeReport(
         cluster=cluster,
-        findings=findings,
+        findings=run.findings,
         phases=tuple(progress.phases),
         evidence=kept,
         brought_up=not here,
-        kept=here or (keep and problem is None),
+        left_running=run.left_running,
         seconds=time.monotonic() - began,
         problem=problem,
     )
 
 
-@contextmanager
-def _brought_up(cluster: Cluster, progress: Progress, kept: Evidence, *, already: bool, keep: bool) -> Iterator[None]:
-    """Have the cluster up inside the block; collect its logs and take down what was brought up, come what may."""
-    stopped = True
-    try:
-        if not already:
-            lifecycle.start(cluster, progress)
-        yield
-        stopped = False
-    finally:
-        with interrupts.shielded():
-            try:
-                _collect(cluster, kept)
-            finally:
-                if not already and (stopped or not keep):
-                    cluster.down(progress)
+def _is_here(cluster: Cluster) -> bool:
+    """Whether a cluster is there to be checked; one that limps is, because the smoke says what is wrong with it."""
+    standing = cluster.standing()
+    if standing is Standing.STOPPED:
+        db = cluster.settings.db.value
+        raise MachineCannotError(
+            f"A {db} cluster is there, but nothing of it runs.",
+            why="the engine or the machine was restarted, or a run was killed.",
+            then=f"`invoke up --db={db}` starts it again with its data; `invoke down --db={db}` takes it away.",
+        )
+    if standing is not Standing.ABSENT:
+        lifecycle.refuse_changes(cluster)
+    return standing is not Standing.ABSENT
+
+
+@dataclass
+class _Run:
+    """One smoke on its way: what it has found so far, and whether the cluster stays."""
+
+    cluster: Cluster
+    progress: Progress
+    kept: Evidence
+    already: bool
+    keep: bool
+    findings: tuple[Finding, ...] = ()
+    left_running: bool = False
+
+    def go(self) -> PersonError | None:
+        """Bring up, check, collect, take down, come what may; returns what stopped it early, if anything did."""
+        try:
+            self._check()
+        except interrupts.Interruption as stop:
+            return stop.problem
+        except PersonError as stop:
+            return stop
+        except Exception as failure:
+            problem = engine.trouble(failure)
+            if problem is None:
+                raise
+            return problem
+        return None
+
+    def _check(self) -> None:
+        try:
+            if not self.already:
+                lifecycle.start(self.cluster, self.progress)
+            self.findings = run_checks(self.cluster, self.progress, self.kept)
+        finally:
+            with interrupts.shielded():
+                evidence.collect(self.kept, self.cluster)
+            self.left_running = self.already or (self.keep and bool(self.findings))
+            if not self.left_running:
+                self.cluster.down(self.progress)
 
 
 def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Finding, ...]:
@@ -132,14 +173,3 @@ def _worker_protocol(live: Live) -> str:
             version: str = told["version"]
             return version
     return live.worker_protocol
-
-
-def _collect(cluster: Cluster, kept: Evidence) -> None:
-    """Keep states and logs of whatever is there; an engine that fails here must not hide the first problem."""
-    from docker.errors import APIError
-
-    try:
-        found = cluster.containers()
-        kept.containers(found, {name: cluster.log_of(container) for name, container in found.items()})
-    except APIError as problem:
-        kept.text("logs/INCOMPLETE.txt", f"The engine would not give states or logs: {problem}\n")

@@ -7,19 +7,42 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from smallcluster.containers import PROJECT_LABEL, SERVICE_LABEL
-from smallcluster.errors import MachineCannotError
+from smallcluster import interrupts
+from smallcluster.containers import BALANCER, PROJECT_LABEL, SERVICE_LABEL
+from smallcluster.errors import InterruptedRunError, MachineCannotError
 from smallcluster.progress import Progress, Step
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container as Handle
 
-_FRONT_FIRST = (("balancer", "scheduler"), ("server-a", "server-b", "server-c", "bootstrap"))
+_FRONT_FIRST = ((BALANCER, "scheduler"), ("server-a", "server-b", "server-c", "bootstrap"))
 """Who goes before whom, so that no node logs a lost database and no balancer a lost node."""
 
-GRACE = 10
-"""Seconds a container gets after its stop signal; all of them need far less."""
+GRACE = {"database": 10}
+"""Seconds after the stop signal, by service: a database may have much to flush."""
+SHORT_GRACE = 3
+"""Seconds for everybody else. A program that has only just started may not hear the signal yet."""
+
+
+def take_down(client: DockerClient, project: str, progress: Progress) -> bool:
+    """As `remove_project`, but a signal waits until it is done; a second one ends it, and what is left is named.
+
+    Raises Interruption after the teardown where a signal came.
+    """
+    try:
+        with interrupts.shielded():
+            return remove_project(client, project, progress)
+    except interrupts.Interruption as stop:
+        left = everything(client, project)
+        if not left:
+            raise
+        problem = InterruptedRunError(
+            f"{stop.problem.what} The teardown was cut short.",
+            seen=f"left: {', '.join(left)}",
+            then=f"invoke down --db={project.rpartition('-')[2]}",
+        )
+        raise interrupts.Interruption(problem) from None
 
 
 def remove_project(client: DockerClient, project: str, progress: Progress) -> bool:
@@ -27,55 +50,60 @@ def remove_project(client: DockerClient, project: str, progress: Progress) -> bo
 
     Raises MachineCannotError that names what is left where the engine would not remove it.
     """
-    if not _everything(client, project):
+    if not everything(client, project):
         return False
     with progress.step(f"down ({project})") as step:
         began = time.monotonic()
-        count = _remove_containers(client, project, step)
-        problems = _remove_each((*_networks(client, project), *_volumes(client, project)))
-        left = _everything(client, project)
+        containers = _containers(client, project)
+        problems = _remove_containers(containers, step)
+        problems += _remove_each((*_networks(client, project), *_volumes(client, project)))
+        left = everything(client, project)
         if left:
             raise MachineCannotError(
                 f"Not everything of {project} could be removed.",
-                seen="\n".join([*(f"left: {thing}" for thing in left), *problems]),
+                seen="\n    ".join([f"left: {', '.join(left)}", *problems]),
                 why="another process holds it, or the engine is overloaded.",
-                then="repeat `invoke down`; `docker ps -a` and `docker network ls` show the rest.",
+                then=f"repeat `invoke down --db={project.rpartition('-')[2]}`; `docker ps -a` shows the rest.",
             )
-        step.done(f"{count} containers, their networks and volumes gone in {time.monotonic() - began:.1f} s")
+        step.done(f"{len(containers)} containers, networks and volume gone in {time.monotonic() - began:.1f} s")
     return True
 
 
-def _remove_containers(client: DockerClient, project: str, step: Step) -> int:
-    left = _containers(client, project)
-    count = len(left)
+def everything(client: DockerClient, project: str) -> list[str]:
+    """Everything that the engine has of a project, by kind and name."""
+    found = (*_containers(client, project), *_networks(client, project), *_volumes(client, project))
+    return [f"{type(thing).__name__.lower()} {thing.name}" for thing in found]
+
+
+def _remove_containers(left: list[Handle], step: Step) -> list[str]:
+    problems: list[str] = []
     for services in _FRONT_FIRST:
         group = [container for container in left if container.labels.get(SERVICE_LABEL) in services]
-        _stop(group, step)
+        problems += _stop(group, step)
         left = [container for container in left if container not in group]
-    _stop(left, step)
-    return count
+    return problems + _stop(left, step)
 
 
-def _stop(group: Sequence[Handle], step: Step) -> None:
+def _stop(group: Sequence[Handle], step: Step) -> list[str]:
     if not group:
-        return
-    step.say("stopping " + ", ".join(sorted(str(container.name) for container in group)))
+        return []
+    step.say("stopping " + ", ".join(sorted(str(container.labels.get(SERVICE_LABEL)) for container in group)))
     with ThreadPoolExecutor(max_workers=len(group)) as pool:
-        list(pool.map(_stop_and_remove, group))
+        return [problem for problem in pool.map(_stop_and_remove, group) if problem]
 
 
-def _stop_and_remove(container: Handle) -> None:
-    """Stop one container and remove it; one that is gone already is what was wanted."""
+def _stop_and_remove(container: Handle) -> str | None:
+    """Stop one container and remove it (one that is gone is fine); returns what the engine said against it."""
     from docker.errors import APIError, NotFound
 
     try:
-        container.stop(timeout=GRACE)
+        container.stop(timeout=GRACE.get(str(container.labels.get(SERVICE_LABEL)), SHORT_GRACE))
         container.remove(v=True, force=True)
     except NotFound:
-        return
+        return None
     except APIError as problem:
-        if problem.status_code != 409:  # its removal is already in progress
-            raise
+        return f"{container.name}: {problem.explanation}"
+    return None
 
 
 def _remove_each(things: Iterable[Any]) -> list[str]:
@@ -90,11 +118,6 @@ def _remove_each(things: Iterable[Any]) -> list[str]:
         except APIError as problem:
             problems.append(f"{thing.name}: {problem.explanation}")
     return problems
-
-
-def _everything(client: DockerClient, project: str) -> list[str]:
-    found = (*_containers(client, project), *_networks(client, project), *_volumes(client, project))
-    return [f"{type(thing).__name__.lower()} {thing.name}" for thing in found]
 
 
 def _containers(client: DockerClient, project: str) -> list[Handle]:

@@ -6,6 +6,7 @@ Source: the published server's environment contract; `DW_SCHEDULER_INTERVAL_SECO
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 
 PER_NODE = frozenset({"DW_SERVER_ID"})
@@ -28,10 +29,7 @@ SECRETS = frozenset(
 )
 """Names whose values are made at first render where a layer leaves them empty, and never shown."""
 
-SENSITIVE = SECRETS | frozenset(
-    {"APP_KEY", "DW_SERVER_KEY", "DW_PRINCIPAL_TOKENS", "DB_URL", "REDIS_URL", "REDIS_USERNAME"}
-)
-"""Names whose values are never shown, made by the harness or not."""
+_SENSITIVE = re.compile(r"PASSWORD|TOKEN|SECRET|CREDENTIAL|_KEY\Z|\A(DB|REDIS)_URL\Z|\AREDIS_USERNAME\Z")
 
 DATABASE_ONLY = frozenset({"DB_ROOT_PASSWORD"})
 """Names for the database's own container, kept from every node."""
@@ -76,6 +74,11 @@ KNOWN_DW = frozenset([*_SINGLE.split(), *_ADMISSION])
 
 OPEN_PREFIXES = ("DW_V2_LIMIT_",)
 """Families of names that the server documents by prefix only."""
+
+
+def is_sensitive(name: str) -> bool:
+    """Tell whether a variable's value is never shown, judged by its name."""
+    return name in SECRETS or bool(_SENSITIVE.search(name))
 
 
 def is_unknown(name: str) -> bool:

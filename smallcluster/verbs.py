@@ -6,11 +6,11 @@ import json as jsonlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smallcluster import engine, interrupts, locks, people
-from smallcluster.containers import read_containers
+from smallcluster.containers import Container, read_containers
 from smallcluster.errors import AskedWronglyError, ExitCode
 from smallcluster.progress import Progress
 from smallcluster.settings import Database, Settings, database_named, load, nodes_asked, project_name
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from smallcluster.cluster import Cluster
+    from smallcluster.images import Image
     from smallcluster.setup import SetupReport
 
 
@@ -87,9 +88,12 @@ def bootstrap(*, db: str, debug: bool) -> None:
     """`invoke bootstrap` and `invoke migrate`."""
 
     def body() -> ExitCode:
+        from smallcluster import lifecycle
+
         progress = Progress()
         cluster = _cluster(db, 0, progress)
         with locks.exclusive(cluster.settings.db, "bootstrap"):
+            lifecycle.refuse_changes(cluster)
             _print(cluster.bootstrap(progress).strip())
         return ExitCode.HOLDS
 
@@ -108,11 +112,11 @@ def smoke(*, db: str, nodes: str, keep: bool, json: bool, debug: bool) -> None:
         with locks.exclusive(cluster.settings.db, "smoke"):
             report = smoke_.smoke(cluster, progress, keep=keep, began=began)
         data = machine.smoke_as_data(report)
-        report.evidence.json("report", data)
         if json:
             _print(jsonlib.dumps(data, indent=2))
         else:
             console.print_smoke(report)
+        report.evidence.json("report", data)
         return report.exit_code
 
     people.run(body, debug=debug, as_json=json)
@@ -161,12 +165,12 @@ def down(*, db: str, debug: bool) -> None:
     """`invoke down`."""
 
     def body() -> ExitCode:
-        from smallcluster.teardown import remove_project
+        from smallcluster.teardown import take_down
 
         progress, client = Progress(), engine.connect()
         for database in _databases(db):
             with locks.exclusive(database, "down"):
-                if not remove_project(client, project_name(database), progress):
+                if not take_down(client, project_name(database), progress):
                     progress.line(f"Nothing of {project_name(database)} is there.")
         return ExitCode.HOLDS
 
@@ -181,28 +185,31 @@ def _settings(db: str, nodes: int, progress: Progress) -> Settings:
 
 
 def _cluster(db: str, nodes: int, progress: Progress) -> Cluster:
-    """The cluster that is meant, with the images it runs; says first which images those are."""
-    from smallcluster import images
+    """The cluster that is meant, with the images it runs or would run; says first which images those are."""
     from smallcluster.cluster import Cluster
     from smallcluster.report.console import images_lines
 
     database = database_named(db)
     client = engine.connect()
-    count = _node_count(client, database, nodes)
-    settings = _settings(db, count, progress)
+    there = read_containers(client, project_name(database))
+    settings = _settings(db, nodes or (3 if "server-c" in there else 2), progress)
     with interrupts.deferred():
-        found = images.resolve(["server", database.value, "redis", "nginx"])
+        found = _images(client, database, there)
     for line in images_lines(found):
         progress.line(line)
     return Cluster(settings=settings, images=found, client=client)
 
 
-def _node_count(client: DockerClient, database: Database, asked: int) -> int:
-    """The number of nodes asked for; where none was asked for, as many as are there, else two."""
-    if asked:
-        return asked
-    there = read_containers(client, project_name(database))
-    return 3 if "server-c" in there else 2
+def _images(client: DockerClient, database: Database, there: Mapping[str, Container]) -> dict[str, Image]:
+    """The images of the containers that are there; where one is missing, the image that it would be made from."""
+    from smallcluster import images
+    from smallcluster.cluster import image_name
+
+    found = {image_name(name, database): (one.image, one.image_id) for name, one in sorted(there.items())}
+    wanted = ("server", database.value, "redis", "nginx")
+    resolved = images.resolve([name for name in wanted if name not in found])
+    running = {name: images.of_container(client, name, *which) for name, which in found.items()}
+    return {name: (running | resolved)[name] for name in wanted}
 
 
 def _databases(db: str) -> list[Database]:
@@ -229,8 +236,7 @@ def _show_setup(report: SetupReport, *, json: bool) -> ExitCode:
     else:
         rows = [(item.name, item.state, item.seen, item.fix) for item in report.items]
         console.print_table(("What", "State", "Seen", "To do"), rows)
-    missing = any(item.state == "missing" for item in report.items)
-    return ExitCode.MACHINE_CANNOT if missing else ExitCode.HOLDS
+    return ExitCode.HOLDS if report.ready else ExitCode.MACHINE_CANNOT
 
 
 def _explain(settings: Settings) -> None:

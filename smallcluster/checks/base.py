@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from smallcluster.api import Api, Credentials, Exchange
-from smallcluster.containers import Container
 from smallcluster.contract import BY_ID
+from smallcluster.observed import Observed
 from smallcluster.settings import Settings
 from smallcluster.verdicts import Finding, Judgement, unknown
 
@@ -19,29 +20,6 @@ if TYPE_CHECKING:
     import requests
 
 F = TypeVar("F")
-
-BALANCER = "balancer"
-
-
-class Observed(Protocol):
-    """What checks need of a running cluster: its addresses, its containers, what they printed."""
-
-    @property
-    def settings(self) -> Settings:
-        """What the cluster was rendered from."""
-        ...
-
-    def routes(self) -> dict[str, str]:
-        """Base URLs by route: the balancer and each node that answers."""
-        ...
-
-    def containers(self) -> dict[str, Container]:
-        """The project's containers by service."""
-        ...
-
-    def log_of(self, container: Container, tail: int | Literal["all"] = "all") -> str:
-        """What a container printed."""
-        ...
 
 
 @dataclass
@@ -111,9 +89,9 @@ class Check(Generic[F]):
             judgement = self.judge(live.facts(self.probe))
         except Exception as problem:
             judgement = unknown(
-                f"{type(problem).__name__}: {problem}",
+                *traceback.format_exception_only(problem),
+                *(line.strip() for line in traceback.format_tb(problem.__traceback__)[-2:]),
                 cause="the check could not look; the cluster itself was not judged.",
-                then="repeat the command with --debug.",
             )
         return Finding(
             check=self.id,

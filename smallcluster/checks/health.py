@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from smallcluster.api import Exchange
-from smallcluster.checks.base import BALANCER, Live, check
-from smallcluster.verdicts import Judgement, broken, holds
+from smallcluster.checks.base import Live, check
+from smallcluster.containers import BALANCER
+from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 Answers = Mapping[str, Exchange]
 """One answer by route: the balancer and each node that the settings name."""
+
+USABLE = ("ok", "redis")
+"""Status and store of a cache check that means: this node reaches a shared Redis."""
 
 
 def health_answers(live: Live) -> Answers:
@@ -66,6 +71,25 @@ def nodes_ready(answers: Answers) -> Judgement:
     )
 
 
+@check("nodes-reach-redis", "shape.shared-redis", probe=ready_answers)
+def nodes_reach_redis(answers: Answers) -> Judgement:
+    """Each node uses Redis as its cache and reaches it; a node that lost it serves on, so readiness alone hides it."""
+    nodes = {route: answer for route, answer in answers.items() if route != BALANCER}
+    caches = {route: _readiness_check(answer, "cache") for route, answer in nodes.items()}
+    evidence = [f"{route}: cache {cache or 'not told'}" for route, cache in caches.items()]
+    lost = [route for route, cache in caches.items() if cache and (cache.get("status"), cache.get("store")) != USABLE]
+    if lost:
+        return broken(
+            *evidence,
+            expected="cache status ok with store redis on every node",
+            cause=f"{lost[0]} has other REDIS_ settings than the rest, or Redis is down.",
+            then=f"invoke logs --service={lost[0]}",
+        )
+    if not all(caches.values()):
+        return unknown(*evidence, cause="not every node tells of its cache on /api/ready.", then="invoke status")
+    return holds(*evidence)
+
+
 @check("balancer-cluster-info", "smoke.cluster-info", probe=info_answers)
 def balancer_cluster_info(answers: Answers) -> Judgement:
     """/api/cluster/info tells through the balancer what answers."""
@@ -83,6 +107,13 @@ def balancer_cluster_info(answers: Answers) -> Judgement:
         expected="200 with server_id, control_plane.version and worker_protocol.version",
         cause=_silence_or(answer, "the token is refused, or this is not a Durable Workflow Server"),
     )
+
+
+def _readiness_check(answer: Exchange, name: str) -> Mapping[str, Any]:
+    """One named check of a readiness answer; empty where the node doesn't tell."""
+    checks = answer.body.get("checks")
+    found = checks.get(name) if isinstance(checks, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _checks(answer: Exchange) -> str:

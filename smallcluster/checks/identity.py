@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from smallcluster.api import Api, Exchange
-from smallcluster.checks.base import BALANCER, Live, check
+from smallcluster.checks.base import Live, check
 from smallcluster.checks.health import info_answers
+from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 REQUESTS_PER_WAY = 12
@@ -81,7 +82,7 @@ def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
 
 @check("nodes-are-one-release", "operator.same-version", probe=node_infos)
 def nodes_are_one_release(infos: NodeInfos) -> Judgement:
-    """All nodes report the same version, packages, codec and protocols; the version is APP_VERSION."""
+    """All nodes report the same version, payload codec and protocols, and the version is APP_VERSION."""
     silent = _silent(infos)
     if silent:
         return silent
@@ -93,6 +94,9 @@ def nodes_are_one_release(infos: NodeInfos) -> Judgement:
     )
     evidence = [f"{route}: " + _listed(release) for route, release in facts.items()]
     versions = {str(release["version"]) for release in facts.values()}
+    untold = sorted({name for release in facts.values() for name, value in release.items() if value is None})
+    if untold:
+        return unknown(*evidence, cause=f"a node does not tell its {', '.join(untold)}.")
     if differing:
         return broken(
             *evidence,
@@ -106,6 +110,29 @@ def nodes_are_one_release(infos: NodeInfos) -> Judgement:
             expected=f"version {infos.app_version}, as APP_VERSION says",
             cause="the running nodes were started from other env files than the rendered ones.",
             then="invoke down, then invoke up",
+        )
+    return holds(*evidence)
+
+
+@check("nodes-run-same-packages", "operator.same-packages", probe=node_infos)
+def nodes_run_same_packages(infos: NodeInfos) -> Judgement:
+    """All nodes report the same package provenance."""
+    silent = _silent(infos)
+    if silent:
+        return silent
+    told = {route: answer.body.get("package_provenance") for route, answer in infos.answers.items()}
+    evidence = [f"{route}: packages {value or 'not told'}" for route, value in told.items()]
+    if not any(told.values()):
+        return unknown(
+            *evidence,
+            cause="DW_EXPOSE_PACKAGE_PROVENANCE is off, or this server does not tell its packages to an admin.",
+        )
+    if len({str(value) for value in told.values()}) > 1:
+        return broken(
+            *evidence,
+            expected="the same packages on every node",
+            cause="nodes run different images: a mixed or half-done upgrade.",
+            then="invoke status",
         )
     return holds(*evidence)
 
@@ -146,13 +173,12 @@ def _silent(infos: NodeInfos) -> Judgement | None:
 def _release(body: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal on nodes of one release, as far as the node tells it."""
     capabilities = _mapping(body.get("capabilities"))
-    told = {
+    return {
         "version": body.get("version"),
         "payload codecs": capabilities.get("payload_codecs"),
         "control plane": _mapping(body.get("control_plane")).get("version"),
         "worker protocol": _mapping(body.get("worker_protocol")).get("version"),
     }
-    return told | {"packages": body.get("package_provenance", "not told")}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

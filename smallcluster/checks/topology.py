@@ -8,23 +8,30 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from smallcluster import waiting
-from smallcluster.checks.base import BALANCER, Live, check
-from smallcluster.containers import Container, instant
+from smallcluster.checks.base import Live, check
+from smallcluster.containers import BALANCER, Container, instant
 from smallcluster.errors import ClusterBrokenError
 from smallcluster.settings import Database
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 PASSES = {
-    "schedule:evaluate": re.compile(r"schedule:evaluate|schedules? due", re.IGNORECASE),
-    "activity:timeout-enforce": re.compile(r"activity:timeout-enforce|activity executions?", re.IGNORECASE),
-    "history:prune": re.compile(r"history:prune|runs? to prune|pruned", re.IGNORECASE),
+    "schedule:evaluate": re.compile(r"No schedules due\.|schedule:evaluate: \d+ fired"),
+    "activity:timeout-enforce": re.compile(r"No expired activity executions\.|activity:timeout-enforce: \d+ timed out"),
+    "history:prune": re.compile(r"No expired runs to prune\.|history:prune: \d+ pruned"),
 }
-"""How each pass shows in the scheduler's log: by its name, or by the published server's idle sentence."""
+"""How each pass tells that it ran: the published server's idle sentence, or the reference server's count of items.
+
+A line that a pass could not run, or a start-up line that only names the passes, is no proof.
+"""
 
 FIRST_ROUND_SECONDS = 15.0
 """How long a scheduler that has just started may take for its first round (published rhythm: 10 s)."""
+
+NEVER = datetime(1, 1, 2, tzinfo=UTC)
+"""The engine writes the year 1 for what has not happened."""
 
 PRIVATE_PORTS = {"redis": 6379, Database.MYSQL.value: 3306, Database.PGSQL.value: 5432}
 
@@ -119,7 +126,7 @@ def bootstrap_completed_once(seen: Topology) -> Judgement:
         )
     started = {name: seen.containers[name].started_at for name in seen.nodes if name in seen.containers}
     evidence += [f"{name} started {at}" for name, at in started.items()]
-    early = [name for name, at in started.items() if instant(at) < instant(job.finished_at)]
+    early = [name for name, at in started.items() if NEVER < instant(at) < instant(job.finished_at)]
     if early:
         return broken(
             *evidence,
@@ -132,15 +139,14 @@ def bootstrap_completed_once(seen: Topology) -> Judgement:
 
 @check("containers-steady", "runs.steady", "shape.nodes", probe=topology)
 def containers_steady(seen: Topology) -> Judgement:
-    """Every container of the topology runs; none is unhealthy, was restarted or killed for memory."""
+    """Every container of the topology runs; none is unhealthy, restarted by the engine or short of memory."""
     wanted = ("database", "redis", *seen.nodes, BALANCER, "scheduler")
     evidence, wrong = [], []
     for service in wanted:
         container = seen.containers.get(service)
         described = container.described if container else "not there"
         evidence.append(f"{service}: {described}")
-        steady = container and container.running and not container.restarts and container.health != "unhealthy"
-        if not steady:
+        if container is None or not _steady(container):
             wrong.append(service)
     if not wrong:
         return holds(*evidence)
@@ -150,6 +156,11 @@ def containers_steady(seen: Topology) -> Judgement:
         cause=f"{wrong[0]} died, was stopped, or never became healthy.",
         then=f"invoke logs --service={wrong[0]}",
     )
+
+
+def _steady(container: Container) -> bool:
+    troubled = container.oom_killed or container.restarts or container.health == "unhealthy"
+    return container.running and not troubled
 
 
 @check("one-scheduler", "scheduler.one", probe=topology)
@@ -223,7 +234,7 @@ def _openings(container: Container) -> str:
 def _knock(door: Door) -> str:
     if door.open:
         return f"127.0.0.1:{door.port} answers, but not for this cluster: another program listens there"
-    return f"127.0.0.1:{door.port} ({door.service}) refuses connections"
+    return f"127.0.0.1:{door.port} ({door.service}) lets nobody in"
 
 
 def _last_match(pattern: re.Pattern[str], text: str) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
 from smallcluster.api import Exchange
-from smallcluster.checks.base import BALANCER, Live, check
+from smallcluster.checks.base import Live, check
+from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 HOLD_SECONDS = 5
@@ -73,17 +74,10 @@ def _cross(live: Live, first: str, second: str) -> Crossing:
         return crossing
     # The input's own envelope goes back as the result: a valid payload in whatever codec the server speaks.
     command = {"type": "complete_workflow", "result": crossing.task.get("arguments")}
-    completed = live.api(second).complete_workflow_task(crossing.task, [command])
-    described = balancer.describe(workflow, started.body.get("run_id"))
-    return Crossing(
-        first=first,
-        second=second,
-        registered=registered,
-        started=started,
-        polled=polled,
-        completed=completed,
-        described=described,
-    )
+    crossing = replace(crossing, completed=live.api(second).complete_workflow_task(crossing.task, [command]))
+    if crossing.completed is None or not crossing.completed.ok:
+        return crossing
+    return replace(crossing, described=balancer.describe(workflow, started.body.get("run_id")))
 
 
 def _judge_each(
@@ -150,7 +144,7 @@ def task_leased_on_one_node(seen: Crossings) -> Judgement:
 
     def wrong(crossing: Crossing, answer: Exchange) -> str | None:
         if not answer.ok:
-            return "the poll was refused"
+            return "the poll was refused" if answer.status else "the poll got no answer"
         if not crossing.task:
             return f"no task within {answer.seconds:.1f} s"
         run = crossing.started.body.get("run_id") if crossing.started else None
@@ -193,6 +187,8 @@ def run_verified_through_balancer(seen: Crossings) -> Judgement:
         if not answer.ok or status != "completed" or answer.body.get("is_terminal") is not True:
             return f"status {status!r}"
         read = answer.body.get("output_envelope")
+        if not isinstance(sent, dict) or not sent.get("blob"):
+            return "the task carried no input to send back"
         return None if read == sent else f"result {read} instead of {sent}"
 
     return _judge_each(

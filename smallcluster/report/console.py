@@ -36,13 +36,15 @@ def print_smoke(report: SmokeReport) -> None:
     """Findings, the phase table, where the evidence is, and the verdict as the last line."""
     out = console()
     for finding in report.findings:
-        _print_finding(out, finding)
+        _print_finding(out, finding, report.next_step(finding))
     if report.problem is not None:
         out.print(f"\n{report.problem}", style="yellow", markup=False, soft_wrap=True)
     out.print()
     _print_phases(out, report.phases, report.seconds)
     out.print(f"Evidence: {report.evidence.folder}", markup=False, soft_wrap=True)
-    if report.kept:
+    for problem in report.evidence.incomplete:
+        out.print(f"Evidence is incomplete: {problem}", style="yellow", markup=False, soft_wrap=True)
+    if report.left_running:
         out.print(f"Left running: {addresses(report.cluster.routes())}", markup=False, soft_wrap=True)
     _, colour = _MARKS[report.verdict]
     out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
@@ -62,7 +64,7 @@ def _verdict_line(report: SmokeReport) -> str:
     )
 
 
-def _print_finding(out: Console, finding: Finding) -> None:
+def _print_finding(out: Console, finding: Finding, then: str) -> None:
     mark, colour = _MARKS[finding.verdict]
     out.print(f"[{colour}]{mark}[/] {finding.title} [dim]({finding.check})[/]", soft_wrap=True)
     judgement = finding.judgement
@@ -75,7 +77,7 @@ def _print_finding(out: Console, finding: Finding) -> None:
     for name, text in (
         ("expected", judgement.expected),
         ("likely", judgement.cause),
-        ("next", judgement.then),
+        ("next", then),
     ):
         if text:
             out.print(f"    {name}: {text}", style=colour, markup=False, soft_wrap=True)

@@ -26,12 +26,13 @@ def smoke_as_data(report: SmokeReport) -> dict[str, Any]:
         "nodes": settings.nodes,
         "project": settings.project,
         "images": image_records(report.cluster.images),
-        "checks": [finding_as_data(finding) for finding in report.findings],
+        "checks": [finding_as_data(finding, report.next_step(finding)) for finding in report.findings],
         "problem": problem_as_data(report.problem) if report.problem else None,
         "phases": [phase_as_data(phase) for phase in report.phases],
         "seconds": round(report.seconds, 2),
         "brought_up": report.brought_up,
-        "kept": report.kept,
+        "left_running": report.left_running,
+        "incomplete_evidence": report.evidence.incomplete,
         "evidence": str(report.evidence.folder),
     }
 
@@ -42,17 +43,18 @@ def phase_as_data(phase: Phase) -> dict[str, Any]:
     return {"name": phase.name, "seconds": round(phase.seconds, 2)} | ({"parts": parts} if parts else {})
 
 
-def finding_as_data(finding: Finding) -> dict[str, Any]:
-    """One finding with the sentences of its rules."""
+def finding_as_data(finding: Finding, then: str) -> dict[str, Any]:
+    """One finding with the sentences of its rules and where they stand; `then` is what to do next."""
     judgement = asdict(finding.judgement)
     judgement.pop("verdict")
     return {
         "check": finding.check,
         "title": finding.title,
-        "rules": [{"id": rule, "sentence": BY_ID[rule].sentence} for rule in finding.rules],
+        "rules": [asdict(BY_ID[rule]) for rule in finding.rules],
         "verdict": finding.verdict.value,
         "seconds": round(finding.seconds, 3),
         **judgement,
+        "then": then,
     }
 
 

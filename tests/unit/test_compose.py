@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from smallcluster import interrupts
 from smallcluster.compose import Compose
 from smallcluster.errors import MachineCannotError
 
@@ -50,6 +55,22 @@ def test_a_command_that_hangs_is_ended_and_told() -> None:
         stand_in("import time; print('waiting for a node', flush=True); time.sleep(600)").run("up", deadline=1)
     assert "waiting for a node" in caught.value.seen
     assert time.monotonic() - began < 60
+
+
+def test_a_signal_at_the_moment_of_the_start_ends_the_command_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    born: list[subprocess.Popen[str]] = []
+    spawn = Compose._spawn
+
+    def spawn_and_signal(self: Compose, arguments: Sequence[str]) -> subprocess.Popen[str]:
+        born.append(spawn(self, arguments))
+        signal.raise_signal(signal.SIGTERM)
+        return born[0]
+
+    monkeypatch.setattr(Compose, "_spawn", spawn_and_signal)
+    with pytest.raises(interrupts.Interruption), interrupts.as_exceptions():
+        stand_in("import time; time.sleep(600)").run("up")
+    assert born[0].poll() is not None
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
 def test_an_interrupt_ends_the_command_too(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def test_values_keep_their_place(tmp_path: Path) -> None:
         ("A=1\n\n=3\n", "env/x.env:3", "not NAME=value"),
         ("2BAD=x\n", "env/x.env:1", "not NAME=value"),
         ("A='unfinished\n", "env/x.env:1", "not NAME=value"),
+        ("A=1\n  \n\nB='x\n", "env/x.env:4", "not NAME=value"),
+        ("A=1\r\n\r\nNONSENSE\r\n", "env/x.env:3", "not NAME=value"),
         ("A=1\nB=2\nA=3\n", "env/x.env:3", "second time"),
         ("DW_AUTH_TOKN=x\n", "env/x.env:1", "DW_AUTH_TOKEN"),
         ("DB_PASSWORD=pa$$word\n", "env/x.env:1", "contains a $"),
@@ -47,9 +49,13 @@ def test_bad_lines_are_refused_with_file_and_line(tmp_path: Path, text: str, whe
     assert word in str(caught.value)
 
 
-def test_a_malformed_secret_is_not_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    ["DB_PASSWORD='hunter2", "DW_AUTH_TOKEN: hunter2", "export DW_AUTH_TOKEN='hunter2", "DW_AUTH_TOKEN ='hunter2"],
+)
+def test_a_malformed_secret_is_not_shown(tmp_path: Path, line: str) -> None:
     with pytest.raises(AskedWronglyError) as caught:
-        read(tmp_path, "DB_PASSWORD='hunter2\n")
+        read(tmp_path, f"{line}\n")
     assert "hunter2" not in str(caught.value)
 
 

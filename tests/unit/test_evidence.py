@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from support.made import answer, container
 
 from smallcluster import evidence
-from smallcluster.settings import Settings
+from smallcluster.settings import Settings, load
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -25,6 +26,17 @@ def test_no_secret_enters_by_any_door(settings: Settings) -> None:
     assert len(texts) > 8
     assert not [secret for secret in settings.secret_values for text in texts if secret in text]
     assert any("(hidden)" in text for text in texts)
+
+
+def test_a_secret_with_odd_characters_is_hidden_in_json_too(env_folder: Path, tmp_path: Path) -> None:
+    odd = 'zwölf "gänse"'
+    found = load("mysql", exported={"DW_AUTH_TOKEN": odd}, env_folder=env_folder, state=tmp_path / "state")
+    kept = evidence.begin("smoke", found, NOW)
+    kept.exchange(answer(path="/api/x", message=f"token {odd} refused"))
+    kept.json("report", {"seen": [f"token {odd} refused"]})
+    texts = "".join(path.read_text() for path in kept.folder.iterdir())
+    assert texts.count("token (hidden) refused") >= 2
+    assert "nse" not in texts
 
 
 def test_the_transcript_grows_line_by_line(settings: Settings) -> None:

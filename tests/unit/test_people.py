@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 
+import docker.errors
 import pytest
+import requests
 from invoke.exceptions import Exit
 
 from smallcluster import interrupts, people
@@ -30,6 +32,9 @@ from smallcluster.errors import (
         (PersonError("x"), 14),
         (KeyboardInterrupt(), 11),
         (ZeroDivisionError("division"), 14),
+        (PermissionError(13, "Permission denied", "/somewhere/lock"), 13),
+        (requests.ConnectionError("the engine went away"), 13),
+        (docker.errors.APIError("server error"), 13),
     ],
 )
 def test_every_stop_has_its_exit_code(problem: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +83,16 @@ def test_a_signal_becomes_an_exception_so_that_teardown_runs(number: signal.Sign
         finally:
             torn_down.append(True)
     assert torn_down
+
+
+def test_a_signal_during_a_teardown_is_raised_after_it_so_that_no_further_verb_starts() -> None:
+    reached = []
+    with pytest.raises(interrupts.Interruption), interrupts.as_exceptions():
+        with interrupts.shielded():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("the rest of the teardown")
+        reached.append("never")
+    assert reached == ["the rest of the teardown"]
 
 
 def test_one_more_signal_does_not_cut_a_teardown_short_but_the_second_does() -> None:

@@ -32,6 +32,19 @@ def test_a_failing_step_is_marked_and_timed() -> None:
     assert len(progress.phases) == 1
 
 
+def test_a_reader_that_has_gone_stops_no_work() -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    progress, reached = Progress(Gone()), []
+    with progress.step("down") as step:
+        step.say("stopping")
+        reached.append("the work")
+    assert reached
+    assert [phase.name for phase in progress.phases] == ["down"]
+
+
 def test_a_silent_step_speaks_within_two_seconds() -> None:
     stream = io.StringIO()
     began = time.monotonic()

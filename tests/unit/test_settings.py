@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,35 @@ def test_a_secret_added_later_is_made_and_the_others_stay(env_folder: Path) -> N
     after = loaded(env_folder)
     assert after.value("DW_AUTH_TOKEN") == before
     assert after.value("DW_ADMIN_TOKEN") not in ("", before)
+
+
+def test_an_emptied_secret_is_refused_by_file_and_line(env_folder: Path) -> None:
+    loaded(env_folder)
+    store = env_folder.parent / "state" / "mysql" / "secrets.env"
+    store.write_text("# cut short\nDW_AUTH_TOKEN=\n")
+    with pytest.raises(AskedWronglyError, match=r"secrets.env:2: DW_AUTH_TOKEN is empty"):
+        loaded(env_folder)
+
+
+def test_two_verbs_that_make_secrets_at_once_agree(env_folder: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: loaded(env_folder).value("DW_AUTH_TOKEN"), range(16)))
+    assert len(set(found)) == 1
+
+
+def test_a_layer_without_a_connection_is_told(env_folder: Path) -> None:
+    (env_folder / "mysql.env").write_text("DB_PORT=3306\n")
+    with pytest.raises(AskedWronglyError, match="No env layer sets DB_CONNECTION"):
+        loaded(env_folder)
+
+
+def test_values_are_hidden_by_what_their_name_says(env_folder: Path) -> None:
+    with (env_folder / "cluster.env").open("a") as stream:
+        stream.write("MAIL_PASSWORD=hush\nAWS_SECRET_ACCESS_KEY=hush2\nAPP_URL=http://shown\n")
+    found = loaded(env_folder)
+    assert {"hush", "hush2"} <= set(found.secret_values)
+    assert found.lines["MAIL_PASSWORD"].shown == "(hidden)"
+    assert found.lines["APP_URL"].shown == "http://shown"
 
 
 def test_databases_have_secrets_of_their_own(env_folder: Path) -> None:

@@ -66,6 +66,28 @@ def test_one_node_that_is_not_ready_breaks_and_is_named() -> None:
     assert health.nodes_ready.judge(answers | {"server-b": got(READY)}).verdict is Verdict.HOLDS
 
 
+def cache(route: str, **cache: str) -> Exchange:
+    return got({"status": "ready", "checks": {"cache": cache} if cache else {}}, route=route)
+
+
+def test_nodes_that_reach_redis_hold() -> None:
+    answers = {name: cache(name, status="ok", store="redis") for name in ("balancer", "server-a", "server-b")}
+    assert health.nodes_reach_redis.judge(answers).verdict is Verdict.HOLDS
+
+
+@pytest.mark.parametrize("seen", [{"status": "warning", "store": "redis"}, {"status": "ok", "store": "file"}])
+def test_a_ready_node_without_redis_is_broken_and_named(seen: dict[str, str]) -> None:
+    answers = {"server-a": cache("server-a", status="ok", store="redis"), "server-b": cache("server-b", **seen)}
+    judged = health.nodes_reach_redis.judge(answers)
+    assert judged.verdict is Verdict.BROKEN
+    assert "server-b" in judged.cause
+
+
+def test_a_node_that_does_not_tell_of_its_cache_is_unknown() -> None:
+    answers = {"server-a": cache("server-a", status="ok", store="redis"), "server-b": cache("server-b")}
+    assert health.nodes_reach_redis.judge(answers).verdict is Verdict.UNKNOWN
+
+
 @pytest.mark.parametrize("absent", sorted(INFO))
 def test_cluster_info_without_a_needed_field_is_broken(absent: str) -> None:
     assert health.balancer_cluster_info.judge({"balancer": got(INFO)}).verdict is Verdict.HOLDS

@@ -57,14 +57,32 @@ def test_one_release_holds() -> None:
         ({"capabilities": {"payload_codecs": ["json"]}}, "payload codecs"),
         ({"control_plane": {"version": "3"}}, "control plane"),
         ({"worker_protocol": {"version": "1.19"}}, "worker protocol"),
-        ({"package_provenance": {"workflow": "1.2.4"}}, "packages"),
-        ({"package_provenance": None}, "packages"),
     ],
 )
 def test_a_node_of_another_release_is_broken_and_the_difference_named(changed: dict[str, Any], named: str) -> None:
     judged = identity.nodes_are_one_release.judge(infos(**changed))
     assert judged.verdict is Verdict.BROKEN
     assert named in judged.expected
+
+
+@pytest.mark.parametrize("untold", ["version", "capabilities", "control_plane", "worker_protocol"])
+def test_what_no_node_tells_is_unknown(untold: str) -> None:
+    both = {name: answer(name, **(info(name) | {untold: None})) for name in ("server-a", "server-b")}
+    assert identity.nodes_are_one_release.judge(NodeInfos(both, "0.1.0")).verdict is Verdict.UNKNOWN
+
+
+def test_same_packages_hold() -> None:
+    assert identity.nodes_run_same_packages.judge(infos()).verdict is Verdict.HOLDS
+
+
+@pytest.mark.parametrize("other", [{"workflow": "1.2.4"}, None])
+def test_other_packages_on_one_node_are_broken(other: dict[str, str] | None) -> None:
+    assert identity.nodes_run_same_packages.judge(infos(package_provenance=other)).verdict is Verdict.BROKEN
+
+
+def test_packages_that_no_node_tells_are_unknown() -> None:
+    both = {name: answer(name, **info(name, package_provenance=None)) for name in ("server-a", "server-b")}
+    assert identity.nodes_run_same_packages.judge(NodeInfos(both, "0.1.0")).verdict is Verdict.UNKNOWN
 
 
 def test_a_release_that_is_not_the_rendered_one_is_broken() -> None:

@@ -36,7 +36,8 @@ def test_bootstrap(job: dict[str, Any] | None, verdict: Verdict) -> None:
 
 @pytest.mark.parametrize("service", ["database", "redis", "server_a", "server_b", "balancer", "scheduler"])
 @pytest.mark.parametrize(
-    "change", [None, {"status": "exited"}, {"status": "paused"}, {"restarts": 1}, {"health": "unhealthy"}]
+    "change",
+    [None, {"status": "exited"}, {"status": "paused"}, {"restarts": 1}, {"health": "unhealthy"}, {"oom_killed": True}],
 )
 def test_every_container_must_be_steady(service: str, change: dict[str, Any] | None) -> None:
     assert checks.containers_steady.judge(seen()).verdict is Verdict.HOLDS
@@ -71,6 +72,33 @@ def test_the_three_passes_are_seen_in_either_wording(log: str) -> None:
         judged = checks.scheduler_passes_ran.judge(SchedulerLog(scheduler, short, 15.0))
         assert judged.verdict is Verdict.BROKEN
         assert ": never" in " ".join(judged.evidence)
+
+
+FAILING = (
+    "scheduler: schedule:evaluate, activity:timeout-enforce, history:prune every 1 s\n"
+    "schedule:evaluate: could not run: database is unavailable\n"
+    "activity:timeout-enforce: could not run: database is unavailable\n"
+    "history:prune: could not run: database is unavailable\n"
+)
+
+
+def test_passes_that_only_tried_to_run_are_broken() -> None:
+    judged = checks.scheduler_passes_ran.judge(SchedulerLog(container("scheduler"), FAILING, 15.0))
+    assert judged.verdict is Verdict.BROKEN
+
+
+def test_passes_that_had_work_ran() -> None:
+    busy = (
+        "schedule:evaluate: 3 fired, 0 skipped, 0 failed.\n"
+        "activity:timeout-enforce: 1 timed out, 0 skipped, 0 failed.\n"
+        "history:prune: 2 pruned, 0 skipped, 0 failed.\n"
+    )
+    assert checks.scheduler_passes_ran.judge(SchedulerLog(container("scheduler"), busy, 0.1)).verdict is Verdict.HOLDS
+
+
+def test_a_node_that_never_started_did_not_start_too_early() -> None:
+    never = {"status": "created", "started_at": "0001-01-01T00:00:00Z"}
+    assert checks.bootstrap_completed_once.judge(seen(server_b=never)).verdict is Verdict.HOLDS
 
 
 def test_without_a_scheduler_its_passes_are_unknown() -> None:

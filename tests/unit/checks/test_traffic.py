@@ -88,6 +88,13 @@ def test_the_step_that_failed_is_broken_and_the_unreached_ones_unknown(crossing:
     assert verdicts(GOOD, crossing) == expected
 
 
+def test_a_result_that_was_never_sent_proves_nothing() -> None:
+    empty = replace(GOOD, polled=answer("server-a", task=TASK | {"arguments": None}), described=answer())
+    assert empty.described is not None
+    empty.described.body.update(status="completed", is_terminal=True, output_envelope=None)
+    assert traffic.run_verified_through_balancer.judge((empty,)).verdict is Verdict.BROKEN
+
+
 def test_a_poll_for_another_runs_task_says_so() -> None:
     odd = replace(GOOD, polled=answer(task=TASK | {"run_id": "x"}))
     judged = traffic.task_leased_on_one_node.judge((odd,))
