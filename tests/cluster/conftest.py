@@ -99,6 +99,17 @@ def finish(process: subprocess.Popen[str]) -> Ran:
     return Ran(process.returncode, out, err, time.monotonic() - began)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobody_elses(client: Any) -> None:
+    """These tests start and remove this checkout's clusters: one that a person runs here is not theirs to touch."""
+    for database in Database:
+        found = read_containers(client, project_name(database))
+        if any(one.running for one in found.values()):
+            pytest.exit(
+                f"a {database.value} cluster of this checkout runs: `invoke down --db={database.value}` first", 3
+            )
+
+
 @pytest.fixture(scope="session")
 def invoke(client: Any) -> Invoke:
     """Run a verb to its end. No verb may ever show a traceback or exit with Invoke's own 1."""

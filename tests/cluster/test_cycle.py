@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from .conftest import Invoke, finish, leftovers, start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
 
-CHECKS = 17
+CHECKS = 19
 
 
 @pytest.fixture
@@ -48,20 +49,45 @@ def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: 
     assert (folder / "env" / "server-b.env").read_text().count("DW_SERVER_ID=server-b") == 1
 
 
-def test_three_nodes(invoke: Invoke, db: str) -> None:
-    ran = invoke("smoke", f"--db={db}", "--nodes=3", "--json")
+@pytest.mark.once
+def test_three_nodes_are_kept_and_told_where(invoke: Invoke, db: str) -> None:
+    ran = invoke("smoke", f"--db={db}", "--nodes=3", "--keep")
     assert ran.code == 0, ran.err
-    crossed = next(one for one in ran.data["checks"] if one["check"] == "task-completed-on-other-node")
+    assert "Left running: balancer http://127.0.0.1:" in ran.out
+    assert "Verdict: HOLDS" in ran.out.splitlines()[-1]
+    again = invoke("smoke", f"--db={db}", "--json")
+    assert again.code == 0
+    crossed = next(one for one in again.data["checks"] if one["check"] == "task-completed-on-other-node")
     assert len(crossed["evidence"]) == 6
+    fewer = invoke("smoke", f"--db={db}", "--nodes=2")
+    assert fewer.code == 13
+    assert "not asked for: server-c" in fewer.err
+    assert invoke("down", f"--db={db}").code == 0
 
 
 @pytest.mark.once
-def test_keep_leaves_it_and_says_where(invoke: Invoke, client: Any, db: str) -> None:
-    ran = invoke("smoke", f"--db={db}", "--keep")
-    assert ran.code == 0
-    assert "Left running: balancer http://127.0.0.1:" in ran.out
-    assert "Verdict: HOLDS" in ran.out.splitlines()[-1]
-    assert invoke("down", f"--db={db}").code == 0
+def test_a_terminal_that_goes_away_leaves_no_cluster(client: Any, db: str) -> None:
+    process = start("smoke", f"--db={db}")
+    _until_told(process, "bootstrap started")
+    assert process.stderr is not None
+    assert process.stdout is not None
+    process.stderr.close()
+    process.stdout.close()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 11
+    assert not leftovers(client, db)
+
+
+@pytest.mark.once
+def test_a_cluster_without_its_redis_is_broken(invoke: Invoke, client: Any, db: str, local_env: Path) -> None:
+    local_env.write_text("REDIS_HOST=nowhere\n")
+    ran = invoke("smoke", f"--db={db}", "--json")
+    assert ran.code == 10
+    assert ran.checks()["nodes-reach-redis"] == "broken"
+    assert ran.checks()["nodes-ready"] == "holds"
+    found = next(one for one in ran.data["checks"] if one["check"] == "nodes-reach-redis")
+    assert found["then"] == f"read {ran.data['evidence']}/logs/server-a.log"
+    assert not leftovers(client, db)
 
 
 @pytest.mark.once
@@ -80,7 +106,7 @@ def test_stopped_at_any_moment_nothing_is_left(client: Any, db: str, number: sig
     process.send_signal(number)
     ran = finish(process)
     assert ran.code == 11, ran.err
-    assert "Traceback" not in ran.err
+    assert "Traceback" not in ran.err + ran.out
     assert f"Stopped by {number.name}" in ran.out
     assert not leftovers(client, db)
 
@@ -93,6 +119,17 @@ def test_a_second_ctrl_c_during_teardown_does_not_cut_it_short(client: Any, db: 
     _until_told(process, "▶ down")
     process.send_signal(signal.SIGINT)
     assert finish(process).code == 11
+    assert not leftovers(client, db)
+
+
+@pytest.mark.once
+def test_a_chain_of_verbs_stops_at_an_interrupt_in_a_teardown(client: Any, db: str) -> None:
+    process = start("smoke", f"--db={db}", "smoke", f"--db={db}")
+    _until_told(process, "▶ down")
+    process.send_signal(signal.SIGINT)
+    ran = finish(process)
+    assert ran.code == 11
+    assert "▶ up" not in ran.err
     assert not leftovers(client, db)
 
 
@@ -124,6 +161,7 @@ def test_a_node_that_refuses_to_start_is_told_with_its_own_words(
     ran = invoke("smoke", f"--db={db}")
     assert ran.code == 10, ran.err
     assert "did not come up: exited with status" in ran.out
+    assert "Evidence: " in ran.out
     assert "DW_AUTH_DRIVER" in ran.out
     assert "Verdict: BROKEN" in ran.out
     assert not leftovers(client, db)
@@ -134,6 +172,9 @@ def test_a_bootstrap_that_fails_is_told(invoke: Invoke, client: Any, db: str, lo
     ran = invoke("up", f"--db={db}")
     assert ran.code == 10, ran.err
     assert "bootstrap did not come up: exited with status 1" in ran.err
+    logs = re.search(r"read (\S+/logs)", ran.err)
+    assert logs
+    assert (Path(logs[1]) / "bootstrap.log").read_text()
     assert not leftovers(client, db)
 
 
@@ -173,19 +214,6 @@ def test_as_json_even_a_stop_is_json_alone(invoke: Invoke) -> None:
     ran = invoke("smoke", "--db=oracle", "--json")
     assert ran.data["exit_code"] == ran.code == 12
     assert ran.data["problem"]["then"]
-
-
-@pytest.mark.once
-def test_clusters_of_both_databases_run_at_the_same_time(invoke: Invoke, client: Any, db: str) -> None:
-    other = {"mysql": "pgsql", "pgsql": "mysql"}[db]
-    assert invoke("up", f"--db={db}").code == 0
-    try:
-        ran = invoke("smoke", f"--db={other}")
-        assert ran.code == 0, ran.out
-        assert invoke("smoke", f"--db={db}").code == 0
-        assert not leftovers(client, other)
-    finally:
-        invoke("down", f"--db={db}")
 
 
 @pytest.mark.once

@@ -68,7 +68,7 @@ def test_smoke_checks_a_running_cluster_and_leaves_it(invoke: Invoke, client: An
     ran = invoke("smoke", f"--db={db}", "--json")
     assert ran.code == 0, ran.out
     assert set(ran.checks().values()) == {"holds"}
-    assert (ran.data["brought_up"], ran.data["kept"]) == (False, True)
+    assert (ran.data["brought_up"], ran.data["left_running"]) == (False, True)
     assert identities(client, db) == before
 
 
@@ -86,6 +86,15 @@ def test_up_with_other_settings_is_refused_and_changes_nothing(invoke: Invoke, c
     assert "server-a has another APP_VERSION" in ran.err
     assert "stop-the-world" in ran.err
     assert identities(client, db) == before
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("verb", ["smoke", "bootstrap"])
+def test_a_running_cluster_is_not_judged_by_other_settings(invoke: Invoke, db: str, verb: str) -> None:
+    ran = invoke(verb, f"--db={db}", DW_AUTH_TOKEN="another-token")
+    assert ran.code == 12
+    assert "server-a has another DW_AUTH_TOKEN" in ran.err
+    assert "another-token" not in ran.err + ran.out
 
 
 @pytest.mark.parametrize("verb", ["bootstrap", "migrate"])
@@ -176,9 +185,13 @@ def test_a_dead_node_is_named(invoke: Invoke, client: Any, db: str) -> None:
     broken = {one["check"]: one for one in ran.data["checks"] if one["verdict"] == "broken"}
     assert {"nodes-ready", "containers-steady"} <= set(broken)
     assert "server-b: exited with status 137" in broken["containers-steady"]["evidence"]
-    assert broken["containers-steady"]["then"] == "invoke logs --service=server-b"
+    assert broken["containers-steady"]["then"] == f"invoke logs --service=server-b --db={db}"
     text = invoke("smoke", f"--db={db}").out
     assert re.search(r"✗ Verdict: BROKEN .* exit 10\)", text)
+    refused = invoke("up", f"--db={db}")
+    assert refused.code == 13
+    assert "Only a part" in refused.err
+    assert "server-b exited with status 137" in refused.err
     node.start()
     _until_smoke_holds(invoke, db)
 
@@ -215,6 +228,26 @@ def test_a_second_scheduler_is_seen(invoke: Invoke, client: Any, db: str) -> Non
         second.remove(force=True)
     assert ran.code == 10
     assert ran.checks()["one-scheduler"] == "broken"
+
+
+@pytest.mark.once
+def test_clusters_of_both_databases_run_at_the_same_time(invoke: Invoke, client: Any, db: str) -> None:
+    other = {"mysql": "pgsql", "pgsql": "mysql"}[db]
+    ran = invoke("smoke", f"--db={other}")
+    assert ran.code == 0, ran.out
+    assert invoke("smoke", f"--db={db}").code == 0
+    assert not leftovers(client, other)
+
+
+@pytest.mark.once
+def test_a_stopped_cluster_is_told_and_started_again(invoke: Invoke, client: Any, db: str) -> None:
+    for one in containers(client, db).values():
+        client.containers.get(one.id).stop(timeout=5)
+    ran = invoke("smoke", f"--db={db}")
+    assert ran.code == 13
+    assert f"`invoke up --db={db}` starts it again" in ran.err
+    assert invoke("up", f"--db={db}").code == 0
+    _until_smoke_holds(invoke, db)
 
 
 @pytest.mark.once
