@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from dw_refserver.settings import load
+from dw_refserver.store import database
 from dw_refserver.store import namespaces as store
-from dw_refserver.store.database import Database, opened
+from dw_refserver.store.database import LOCK_SECONDS, BackendUnavailableError, Database, opened
 from dw_refserver.store.tables import namespaces
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from refserver.harness import Cluster
@@ -55,6 +56,47 @@ def test_a_deadlock_is_tried_again_whole(cluster: Cluster) -> None:
     tries, days = asyncio.run(scenario())
     assert tries >= 3, "one of the two must have been the victim"
     assert days == [32, 32], "each took effect once"
+
+
+def test_a_lock_that_is_held_too_long_is_waited_for_again(cluster: Cluster) -> None:
+    async def scenario() -> tuple[int, int]:
+        tries, days = 0, namespaces.c.retention_days
+        statement = update(namespaces).where(namespaces.c.name == "held").values(retention_days=days + 1)
+
+        async def work(connection: AsyncConnection) -> None:
+            nonlocal tries
+            tries += 1
+            await connection.execute(statement)
+
+        async with opened(load(cluster.env).database, "test", connections=4) as db:
+            await store.seed(db, "held", 30)
+            async with db.transaction.begin() as holding:
+                await holding.execute(statement)
+                waiting = asyncio.create_task(db.transact(work))
+                await asyncio.sleep(LOCK_SECONDS + 0.5)
+            await waiting
+            return tries, dict(await store.every(db))["held"]
+
+    assert asyncio.run(scenario()) == (2, 32)
+
+
+def test_an_outage_leaves_no_connection_behind(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What timed out is closed, and so is what was idle meanwhile; nothing waits for the garbage collector."""
+    monkeypatch.setattr(database, "OPERATION_SECONDS", 0.3)
+
+    async def scenario() -> list[bool]:
+        async with opened(load(cluster.env).database, "test", connections=4) as db:
+            kept: list[Any] = []
+            event.listen(db.statement.sync_engine, "connect", lambda raw, _: kept.append(raw.driver_connection))
+            nap = text("select pg_sleep(2)" if db.postgres else "select sleep(2)")
+            await asyncio.gather(*(db.run(text("select 1")) for _ in range(4)))
+            with pytest.raises(BackendUnavailableError):
+                await db.run(nap)
+            old = list(kept)
+            await asyncio.gather(*(db.run(text("select 1")) for _ in range(4)))
+            return [raw.is_closed() if db.postgres else not raw.connected for raw in old]
+
+    assert asyncio.run(scenario()) == [True] * 4
 
 
 def test_both_databases_read_committed(cluster: Cluster) -> None:

@@ -8,15 +8,28 @@ locking read in the same transaction has just found.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, BindParameter, CursorResult, Executable, Row, Select, UpdateBase, literal_column, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    URL,
+    BindParameter,
+    CursorResult,
+    Executable,
+    Row,
+    Select,
+    UpdateBase,
+    event,
+    literal_column,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.visitors import iterate
 
 from dw_refserver.settings import Database as Where
@@ -28,6 +41,9 @@ TRIES = 6
 
 OPERATION_SECONDS = 5.0
 """The longest that a request waits for the database; a host that hangs must not hang its callers."""
+
+LOCK_SECONDS = 2
+"""The longest that a statement waits for another transaction's lock before its own transaction is tried again."""
 
 _RETRY_SQLSTATES = {"40001", "40P01", "55P03"}
 _RETRY_ERRNOS = {1205, 1213, 3572}
@@ -55,6 +71,9 @@ class Database:
         self.postgres = where.postgres
         self.statement = _engine(where, label, connections, "AUTOCOMMIT")
         self.transaction = _engine(where, label, connections, "READ COMMITTED")
+        self.lost_at = 0.0
+        for engine in (self.statement, self.transaction):
+            event.listen(engine.sync_engine, "checkout", self._replace_if_old)
 
     async def run(self, statement: Executable, values: Any = None) -> CursorResult[Any]:
         """Run one statement as a transaction of its own."""
@@ -107,13 +126,15 @@ class Database:
         except PoolTimeoutError as error:
             raise BackendUnavailableError("all connections are busy") from error
         except OSError as error:  # TimeoutError and ConnectionError among them
-            await self._start_afresh()
+            self.lost_at = time.monotonic()
             raise BackendUnavailableError(type(error).__name__) from error
 
-    async def _start_afresh(self) -> None:
-        """Forget the idle connections of both pools, so that no later request begins with one that is dead."""
-        for engine in (self.statement, self.transaction):
-            await engine.dispose(close=False)
+    def _replace_if_old(self, connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        """A connection from before an outage may be dead without showing it, so no request begins with one."""
+        if record.info.setdefault("since", time.monotonic()) < self.lost_at:
+            driver = connection.driver_connection
+            getattr(driver, "terminate", driver.close)()  # at once: what is dead would not say goodbye
+            raise DisconnectionError
 
     async def dispose(self) -> None:
         """Close every connection; one whose host hangs is left to the operating system."""
@@ -171,13 +192,13 @@ def _engine(where: Where, label: str, connections: int, isolation: str) -> Async
 
 
 def _connect_arguments(where: Where, label: str) -> dict[str, Any]:
-    """READ COMMITTED for single statements as well, whatever the server's own default is."""
+    """READ COMMITTED for single statements too, and a bound on waiting for a lock that leaves time to try again."""
     if where.postgres:
-        settings = {"application_name": f"dw-refserver {label}"[:63], "jit": "off",
+        settings = {"application_name": f"dw-refserver {label}"[:63], "jit": "off", "lock_timeout": f"{LOCK_SECONDS}s",
                     "default_transaction_isolation": "read committed"}  # fmt: skip
         return {"timeout": 3, "server_settings": settings}
-    isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-    return {"connect_timeout": 3, "charset": "utf8mb4", "init_command": isolation}
+    first = f"SET transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = {LOCK_SECONDS}"
+    return {"connect_timeout": 3, "charset": "utf8mb4", "init_command": first}
 
 
 async def _retried(once: Callable[[], Awaitable[T]]) -> T:
