@@ -190,7 +190,7 @@ class Cluster:
 
     def serve(self, name: str, **env: str) -> Client:
         """Start a node and wait until it serves."""
-        process, log = self.spawn(name, "serve", "--host=127.0.0.1", "--port=0", DW_SERVER_ID=name, **env)
+        process, log = self.spawn(name, "serve", DW_HTTP_HOST="127.0.0.1", DW_HTTP_PORT="0", DW_SERVER_ID=name, **env)
         serving = until(lambda: _serving(log, process), 10, f"{name} serving")
         self.nodes[name] = Running(name, process, log, f"http://127.0.0.1:{serving['port']}")
         return Client(self.nodes[name].url)
@@ -252,7 +252,7 @@ def _env(kind: str, ports: Mapping[str, int]) -> dict[str, str]:
         "DB_DATABASE": "durable_workflow", "DB_USERNAME": "workflow", "DB_PASSWORD": "secret",
         "CACHE_STORE": "redis", "QUEUE_CONNECTION": "redis", "REDIS_HOST": "127.0.0.1",
         "REDIS_PORT": str(ports["redis"]), "DW_AUTH_TOKEN": TOKEN, "DW_V2_MULTI_NODE": "true",
-        "DW_ENV_AUDIT_STRICT": "1", "DW_WORKER_POLL_TIMEOUT": "1", "PYTHONDONTWRITEBYTECODE": "1",
+        "DW_WORKER_POLL_TIMEOUT": "1", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
 
 

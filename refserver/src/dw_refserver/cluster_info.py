@@ -12,25 +12,17 @@ from dw_refserver.settings import ADMIN, Settings
 _AUTH_COMPOSITION = {
     "schema": "durable-workflow.v2.auth-composition.contract",
     "version": 1,
-    "precedence": {
-        "connection_values": ["flag", "environment", "profile", "default"],
-        "profile_selection": ["flag", "environment", "default"],
-    },
+    "precedence": {"connection_values": ["flag", "environment", "profile", "default"],
+                   "profile_selection": ["flag", "environment", "default"]},
     "canonical_environment": {
-        "server_url": "DURABLE_WORKFLOW_SERVER_URL",
-        "namespace": "DURABLE_WORKFLOW_NAMESPACE",
-        "auth_token": "DURABLE_WORKFLOW_AUTH_TOKEN",
-        "tls_verify": "DURABLE_WORKFLOW_TLS_VERIFY",
-        "profile": "DW_ENV",
+        "server_url": "DURABLE_WORKFLOW_SERVER_URL", "namespace": "DURABLE_WORKFLOW_NAMESPACE",
+        "auth_token": "DURABLE_WORKFLOW_AUTH_TOKEN", "tls_verify": "DURABLE_WORKFLOW_TLS_VERIFY", "profile": "DW_ENV",
     },
-    "auth_material": {
-        "token": {"status": "supported", "effective_config_value": "redacted"},
-        "mtls": {"status": "reserved"},
-        "signed_headers": {"status": "reserved"},
-    },
+    "auth_material": {"token": {"status": "supported", "effective_config_value": "redacted"},
+                      "mtls": {"status": "reserved"}, "signed_headers": {"status": "reserved"}},
     "effective_config": {"required_fields": ["server_url", "namespace", "profile", "auth", "tls", "identity"]},
     "redaction": {"never_echo": ["bearer_tokens", "private_keys", "raw_authorization_headers"]},
-}
+}  # fmt: skip
 """Clients compare this manifest strictly."""
 
 _REQUEST_CONTRACT = {

@@ -126,39 +126,31 @@ async def describe_run(call: Call) -> Answer:
     return Answer(_run_body(run))
 
 
+_SAME = (
+    "namespace", "workflow_type", "business_key", "status", "closed_reason", "run_number", "run_count",
+    "compatibility", "payload_codec", "execution_timeout_seconds", "run_timeout_seconds", "memo",
+)  # fmt: skip
+_MOMENTS = ("execution_deadline_at", "run_deadline_at", "started_at", "closed_at", "last_progress_at")
+
+
 def _run_body(run: Row[Any]) -> dict[str, Any]:
-    terminal = run.status in TERMINAL
-    waiting = None if terminal else run.open_task_status
+    """What a run is, to its operators. Payloads are opaque here: only the envelopes have them, verbatim."""
+    waiting = None if run.status in TERMINAL else run.open_task_status
     return {
         "workflow_id": run.workflow_instance_id,
         "run_id": run.id,
-        "namespace": run.namespace,
-        "workflow_type": run.workflow_type,
-        "business_key": run.business_key,
-        "status": run.status,
+        **{name: getattr(run, name) for name in _SAME},
+        **{name: iso(getattr(run, name)) for name in _MOMENTS},
         "status_bucket": bucket_of(run.status),
-        "is_terminal": terminal,
-        "closed_reason": run.closed_reason,
+        "is_terminal": run.status in TERMINAL,
         "task_queue": run.queue,
-        "run_number": run.run_number,
-        "run_count": run.run_count,
         "is_current_run": run.id == run.current_run_id,
-        "compatibility": run.compatibility,
-        "payload_codec": run.payload_codec,
-        "execution_timeout_seconds": run.execution_timeout_seconds,
-        "run_timeout_seconds": run.run_timeout_seconds,
-        "execution_deadline_at": iso(run.execution_deadline_at),
-        "run_deadline_at": iso(run.run_deadline_at),
-        "input": None,  # payloads are opaque here: the envelopes have them verbatim
+        "input": None,
         "output": None,
         "input_envelope": {"codec": run.payload_codec, "blob": run.arguments},
         "output_envelope": run.output,
-        "started_at": iso(run.started_at),
-        "closed_at": iso(run.closed_at),
-        "last_progress_at": iso(run.last_progress_at),
         "wait_kind": "workflow-task" if waiting else None,
         "wait_reason": _WAITS.get(waiting or ""),
-        "memo": run.memo,
         "search_attributes": [],
         "actions": dict.fromkeys(_ACTIONS, False),
     }

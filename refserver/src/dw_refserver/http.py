@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,11 +53,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a handler says: status and body; the envelope adds the rest."""
+    """What a handler says; the envelope adds the rest."""
 
     body: Mapping[str, Any]
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,6 @@ class Endpoint:
     operation: str | None = None
     versioned: bool = True
     lost: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def worker(self) -> bool:
-        """Whether it belongs to the worker plane."""
-        return self.path.startswith("/api/worker/")
 
 
 class Path:
@@ -135,12 +130,8 @@ async def _answer(node: Node, endpoint: Endpoint, request: Request) -> Answer:
 
 def _where(error: BaseException) -> str:
     """The innermost line of our own code, without any value of it."""
-    at, frame = "", error.__traceback__
-    while frame:
-        code = frame.tb_frame.f_code
-        at = f"{code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}" if "dw_refserver" in code.co_filename else at
-        frame = frame.tb_next
-    return at
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "dw_refserver" in frame.filename]
+    return f"{ours[-1].filename.rsplit('/', 1)[-1]}:{ours[-1].lineno}"
 
 
 async def _read(request: Request, limit: int) -> bytes:
@@ -194,7 +185,7 @@ async def _admit(node: Node, endpoint: Endpoint, request: Request, raw: bytes, b
     role, path = "", request.path_params
     if endpoint.roles:
         role = auth.check(node.settings.auth, request.headers, raw, endpoint.roles)
-    if endpoint.versioned and endpoint.worker:
+    if endpoint.versioned and _is_worker(request):
         protocol.check_worker_version(request.headers.get(WORKER_HEADER), node.settings.protocol_version)
     elif endpoint.versioned:
         protocol.check_control_version(request.headers.get(CONTROL_HEADER))
@@ -218,8 +209,7 @@ def _backend_lost(endpoint: Endpoint, path: Mapping[str, str], body: Mapping[str
 
 def _refused(request: Request, refused: Refused) -> Answer:
     """An error in its plane's words."""
-    headers = {"retry-after": "1"} if refused.status == 503 else {}
-    return Answer(protocol.error_body(refused, worker=_is_worker(request)), refused.status, headers)
+    return Answer(protocol.error_body(refused, worker=_is_worker(request)), refused.status)
 
 
 def _is_worker(request: Request) -> bool:
@@ -228,7 +218,9 @@ def _is_worker(request: Request) -> bool:
 
 def _response(node: Node, request: Request, answer: Answer, operation: str | None) -> Response:
     """The answer with its plane's envelope and headers."""
-    body, own = answer.body, {"cache-control": "no-cache, private", **answer.headers}
+    body, own = answer.body, {"cache-control": "no-cache, private"}
+    if answer.status == 503:
+        own["retry-after"] = "1"
     if _is_worker(request):
         own[WORKER_HEADER] = node.settings.protocol_version
         body = protocol.worker_body(body, node.settings)

@@ -12,7 +12,6 @@ from dw_refserver.store.database import Database
 from dw_refserver.wake import Hub
 
 _NAMESPACE_SECONDS = 5.0
-_MOST_NAMESPACES = 1000
 
 
 @dataclass
@@ -31,8 +30,6 @@ class Node:
             return True
         if not await namespaces.exists(self.db, namespace):
             return False
-        if len(self.known) >= _MOST_NAMESPACES:
-            self.known.clear()
         self.known[namespace] = time.monotonic() + _NAMESPACE_SECONDS
         return True
 

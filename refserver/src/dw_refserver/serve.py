@@ -46,8 +46,6 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """Serve HTTP until SIGTERM or SIGINT. Returns the exit code."""
     name_node(settings.server_id)
-    for warning in settings.warnings:
-        log("env_audit", "warning", message=warning)
     try:
         listening = socket.create_server((settings.http_host, settings.http_port), backlog=_BACKLOG)
     except OSError as error:

@@ -1,6 +1,7 @@
 """The environment contract, read once into one frozen `Settings`.
 
 Names and defaults are the published server's; `DW_SCHEDULER_INTERVAL_SECONDS` and `DW_SCHEDULER_BEAT_FILE` are ours.
+Published names that stand for what this server doesn't do have no effect on it.
 """
 
 from __future__ import annotations
@@ -13,23 +14,6 @@ from dataclasses import dataclass
 
 WORKER, OPERATOR, ADMIN = "worker", "operator", "admin"
 _DATABASES = {"mysql": 3306, "pgsql": 5432}
-
-PUBLISHED_BUT_UNUSED = frozenset({
-    "DW_MODE", "DW_SERVER_KEY", "DW_TASK_DISPATCH_MODE", "DW_SERVER_TOPOLOGY_SHAPE", "DW_SERVER_PROCESS_CLASS",
-    "DW_AUTH_PROVIDER", "DW_TRUST_FORWARDED_ATTRIBUTION_HEADERS", "DW_CALLER_TYPE_HEADER", "DW_CALLER_LABEL_HEADER",
-    "DW_AUTH_STATUS_HEADER", "DW_AUTH_METHOD_HEADER", "DW_WORKER_POLL_SIGNAL_CHECK_INTERVAL_MS",
-    "DW_WAKE_SIGNAL_TTL_SECONDS", "DW_POLLING_CACHE_PATH", "DW_MAX_TASKS_PER_POLL",
-    "DW_EXPIRED_WORKFLOW_TASK_RECOVERY_SCAN_LIMIT", "DW_EXPIRED_WORKFLOW_TASK_RECOVERY_TTL_SECONDS",
-    "DW_DUE_TIMER_RECOVERY_SCAN_LIMIT", "DW_ACTIVITY_TASK_TIMEOUT", "DW_QUERY_TASK_TIMEOUT",
-    "DW_QUERY_TASK_LEASE_TIMEOUT", "DW_QUERY_TASK_TTL_SECONDS", "DW_QUERY_TASK_MAX_PENDING_PER_QUEUE",
-    "DW_TASK_QUEUE_ADMISSION_OVERRIDES", "DW_MAX_SEARCH_ATTRIBUTES", "DW_MAX_SEARCH_ATTRIBUTE_KEY_LENGTH",
-    "DW_MAX_SEARCH_ATTRIBUTE_VALUE_BYTES", "DW_MAX_OPERATION_NAME_LENGTH", "DW_MAX_PENDING_ACTIVITIES",
-    "DW_MAX_PENDING_CHILDREN", "DW_MAX_HISTORY_EVENTS", "DW_COMPRESSION_ENABLED",
-    "DW_METRICS_WORKFLOW_TASK_FAILURE_TYPE_LIMIT",
-})  # fmt: skip
-"""Names of the published contract that this server accepts without acting on them."""
-
-_UNUSED_FAMILIES = ("DW_V2_", "DW_WORKFLOW_TASK_MAX_", "DW_ACTIVITY_TASK_MAX_")
 
 
 class SettingsError(Exception):
@@ -111,19 +95,16 @@ class Settings:
     expose_provenance: bool
     scheduler_interval: float
     scheduler_beat_file: str
-    warnings: tuple[str, ...]
 
 
 class _Reader:
-    """Reads typed values out of an environment; remembers which names were asked for."""
+    """Reads typed values out of an environment."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
-        self.asked: set[str] = set()
 
     def text(self, name: str, default: str = "") -> str:
         """Empty counts as unset, as it does for the published server."""
-        self.asked.add(name)
         return self.environ.get(name, "") or default
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -155,7 +136,6 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the whole contract; raise `SettingsError` for the first value that can't be used."""
     read = _Reader(environ)
     heartbeat = read.whole("DW_WORKER_HEARTBEAT_INTERVAL_SECONDS", 10, 1, 3600)
-    strict = read.flag("DW_ENV_AUDIT_STRICT", default=False)
     read.choice("DW_SERIALIZER", "avro", ("avro",))
     return Settings(
         server_id=read.text("DW_SERVER_ID", socket.gethostname()),
@@ -180,7 +160,6 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         expose_provenance=read.flag("DW_EXPOSE_PACKAGE_PROVENANCE", default=False),
         scheduler_interval=read.number("DW_SCHEDULER_INTERVAL_SECONDS", 10, 0.05, 3600),
         scheduler_beat_file=read.text("DW_SCHEDULER_BEAT_FILE", "/tmp/scheduler.beat"),  # noqa: S108 - its container's
-        warnings=_audit(read, strict=strict),  # last: by now every name that has a meaning has been asked for
     )
 
 
@@ -231,13 +210,3 @@ def _protocol_version(read: _Reader) -> str:
     if not re.fullmatch(r"1\.[0-9]{1,2}", version):
         raise SettingsError(f"DW_WORKER_PROTOCOL_VERSION must look like 1.20, but is '{version}'.")
     return version
-
-
-def _audit(read: _Reader, *, strict: bool) -> tuple[str, ...]:
-    """Name the DW_ variables that nobody knows; in strict mode the first of them stops the boot."""
-    known = read.asked | PUBLISHED_BUT_UNUSED
-    unknown = [n for n in sorted(read.environ) if n.startswith("DW_") and n not in known and n != "DW_ENV"]
-    unknown = [name for name in unknown if not name.startswith(_UNUSED_FAMILIES)]
-    if strict and unknown:
-        raise SettingsError(f"{unknown[0]} is not a variable of this server, and DW_ENV_AUDIT_STRICT is on.")
-    return tuple(f"{name} is not a variable of this server and has no effect." for name in unknown)

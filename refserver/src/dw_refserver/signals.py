@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -53,7 +54,6 @@ class Signals:
         self.pending: deque[bytes] = deque(maxlen=_MOST_PENDING)
         self.unsent = asyncio.Event()
         self.probe_now = asyncio.Event()
-        self.offset = 0
         self.troubles: set[str] = set()
         self.loops: list[asyncio.Task[None]] = []
 
@@ -150,20 +150,12 @@ class Signals:
             self._well("probe")
 
     async def _probe_once(self) -> None:
-        queues = self._next_queues()
-        if not queues:
-            return
-        for row in await tasks.due(self.db, queues, self.interval):
+        queues = list(self.hub.waiting)
+        if len(queues) > _MOST_QUEUES_A_PROBE:  # by lot, so that each has its turn
+            queues = random.sample(queues, _MOST_QUEUES_A_PROBE)
+        for row in await tasks.due(self.db, queues, self.interval) if queues else ():
             queue = Queue(row.namespace, row.queue, row.task_type)
             if row.due_in <= 0:
                 self.hub.wake(queue, row.target_type, row.ready)
             else:
                 asyncio.get_running_loop().call_later(float(row.due_in), self.hub.wake, queue, row.target_type)
-
-    def _next_queues(self) -> list[Queue]:
-        """The waited-on queues, or the next lot of them where they are very many."""
-        queues = list(self.hub.waiting)
-        self.offset = self.offset % len(queues) if queues else 0
-        turn = (queues[self.offset :] + queues[: self.offset])[:_MOST_QUEUES_A_PROBE]
-        self.offset += len(turn)
-        return turn

@@ -98,6 +98,9 @@ async def _registered(call: Call, asked: Poll) -> Row[Any]:
     return worker
 
 
+_SAME = ("workflow_type", "payload_codec", "run_status", "last_history_sequence", "compatibility", "lease_owner")
+
+
 def _task_body(row: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
     return {
         "task_id": row.id,
@@ -105,39 +108,30 @@ def _task_body(row: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
         "workflow_id": row.workflow_instance_id,
         "run_id": row.workflow_run_id,
         "workflow_task_attempt": row.attempt_count,
-        "workflow_type": row.workflow_type,
-        "payload_codec": row.payload_codec,
+        **{name: getattr(row, name) for name in _SAME},
         "arguments": {"codec": row.payload_codec, "blob": row.arguments},
-        "run_status": row.run_status,
-        "last_history_sequence": row.last_history_sequence,
-        "history_events": [_event_body(event) for event in events],
-        "total_history_events": row.last_history_sequence,
-        "next_history_page_token": _next_page(events, row.last_history_sequence),
+        **_page(events, row.last_history_sequence),
         "task_queue": row.queue,
         "connection": None,
-        "compatibility": row.compatibility,
-        "lease_owner": row.lease_owner,
         "lease_expires_at": iso(row.lease_expires_at),
         **_RESUME,
     }
 
 
-def _event_body(event: Row[Any]) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "sequence": event.sequence,
-        "event_type": event.event_type,
-        "payload": orjson.Fragment(event.payload),
-        "workflow_task_id": event.workflow_task_id,
-        "workflow_command_id": event.workflow_command_id,
-        "recorded_at": iso(event.recorded_at),
-    }
-
-
-def _next_page(events: Sequence[Row[Any]], total: int) -> str | None:
-    """The token of the page after these events: base64 of the last sequence, as the published server makes it."""
+def _page(events: Sequence[Row[Any]], total: int) -> dict[str, Any]:
+    """One page of a history; the next one's token is base64 of the last sequence, as the published server makes it."""
     last = events[-1].sequence if events else total
-    return base64.b64encode(str(last).encode()).decode() if last < total else None
+    token = base64.b64encode(str(last).encode()).decode() if last < total else None
+    bodies = [_event_body(event) for event in events]
+    return {"history_events": bodies, "total_history_events": total, "next_history_page_token": token}
+
+
+_EVENT = ("id", "sequence", "event_type", "workflow_task_id", "workflow_command_id")
+
+
+def _event_body(event: Row[Any]) -> dict[str, Any]:
+    told = {name: getattr(event, name) for name in _EVENT}
+    return {**told, "payload": orjson.Fragment(event.payload), "recorded_at": iso(event.recorded_at)}
 
 
 def _claim_of(call: Call, fields: Fields) -> Claim:
@@ -156,11 +150,7 @@ async def history_page(call: Call) -> Answer:
     task = await tasks.held(call.node.db, call.namespace, claim)
     total = task.last_history_sequence
     events = await history.page(call.node.db, task.run_id, after, min(after + size, total))
-    return Answer({
-        "task_id": task.id, "workflow_task_attempt": task.attempt_count,
-        "history_events": [_event_body(event) for event in events],
-        "total_history_events": total, "next_history_page_token": _next_page(events, total),
-    })  # fmt: skip
+    return Answer({"task_id": task.id, "workflow_task_attempt": task.attempt_count, **_page(events, total)})
 
 
 def _sequence_of(token: str, claim: Claim) -> int:
