@@ -25,10 +25,10 @@ _BOOTSTRAP = "Run server-bootstrap against this database."
 _GONE = (BackendUnavailableError, DBAPIError, OSError, TimeoutError)
 
 
-async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """Its result, or TimeoutError after so many seconds, even if `work` is slow to be cancelled."""
+async def _bounded(work: Coroutine[Any, Any, T]) -> T:
+    """Its result, or TimeoutError in time for the answer, even if `work` is slow to be cancelled."""
     task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait({task}, timeout=seconds)
+    done, _ = await asyncio.wait({task}, timeout=_PROBE_SECONDS)
     if done:
         return task.result()
     task.add_done_callback(lambda late: late.cancelled() or late.exception())
@@ -39,7 +39,7 @@ async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
 async def health(call: Call) -> Answer:
     """GET /api/health: is the process serving; not a traffic gate."""
     try:
-        await bounded(namespaces.ping(call.node.db), _PROBE_SECONDS)
+        await _bounded(namespaces.ping(call.node.db))
     except _GONE:
         return Answer({"status": "degraded", "timestamp": _now(), "checks": {"database": "unavailable"}}, 503)
     return Answer({"status": "serving", "timestamp": _now(), "checks": {"database": "ok"}})
@@ -60,7 +60,7 @@ def _now() -> str:
 
 async def _database_checks(node: Node) -> dict[str, dict[str, Any]]:
     try:
-        return await bounded(_look_into_database(node), _PROBE_SECONDS)
+        return await _bounded(_look_into_database(node))
     except _GONE:
         lost: dict[str, Any] = {"status": "unavailable"}
         told = lost | {"message": "The database does not answer."}
@@ -87,7 +87,7 @@ async def _migrations(node: Node) -> dict[str, Any]:
 
 async def _cache_check(node: Node) -> dict[str, Any]:
     try:
-        await bounded(_round_trip(node), _PROBE_SECONDS)
+        await _bounded(_round_trip(node))
     except LOST:
         lost = {"degraded_capability": "long_poll_wake_acceleration", "correctness_substrate": "database"}
         return {"status": "warning", "store": "redis", **lost}

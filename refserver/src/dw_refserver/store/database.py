@@ -14,18 +14,8 @@ from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    URL,
-    BindParameter,
-    CursorResult,
-    Executable,
-    Row,
-    Select,
-    UpdateBase,
-    event,
-    literal_column,
-    select,
-)
+import sqlalchemy as sa
+from sqlalchemy import CursorResult, Executable, Row, UpdateBase, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -162,20 +152,20 @@ async def execute_each(
 
 
 @lru_cache
-def _together(statements: tuple[UpdateBase, ...]) -> Select[Any]:
+def _together(statements: tuple[UpdateBase, ...]) -> sa.Select[Any]:
     parts = [statement.cte(f"part_{number}") for number, statement in enumerate(statements)]
-    return select(literal_column("1")).add_cte(*parts)
+    return sa.select(sa.literal_column("1")).add_cte(*parts)
 
 
 @lru_cache
 def _names(statement: UpdateBase) -> frozenset[str]:
-    return frozenset(part.key for part in iterate(statement) if isinstance(part, BindParameter) and part.required)
+    return frozenset(part.key for part in iterate(statement) if isinstance(part, sa.BindParameter) and part.required)
 
 
-def url_of(where: Where) -> URL:
+def url_of(where: Where) -> sa.URL:
     """The address with its driver; it holds the password, so it is never printed."""
     driver = "postgresql+asyncpg" if where.postgres else "mysql+asyncmy"
-    return URL.create(driver, where.user, where.password or None, where.host, where.port, where.name)
+    return sa.URL.create(driver, where.user, where.password or None, where.host, where.port, where.name)
 
 
 def _engine(where: Where, label: str, connections: int, isolation: str) -> AsyncEngine:

@@ -1,16 +1,22 @@
-"""What every decision appends: history events and new tasks; and reading history back in pages."""
+"""What every decision appends: history events and new tasks; and reading history back in pages.
+
+New rows travel as one JSON parameter: such a statement is compiled once, whatever their number, and can stand inside a
+larger one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import CTE, Float, Insert, Row, bindparam, insert, literal, select
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import CTE, Insert, Row, Subquery, bindparam, insert, literal, select
 
 from dw_refserver.store.database import Database
 from dw_refserver.store.dialect import later, now
-from dw_refserver.store.rows import from_json
 from dw_refserver.store.tables import events, tasks
 
 _EVENT = ("id", "sequence", "event_type", "payload", "workflow_task_id", "workflow_command_id")
@@ -20,21 +26,53 @@ _TASK = ("id", "queue", "target_type", "compatibility", "attempt_count", "task_t
 @lru_cache
 def append_events(*, postgres: bool, given: CTE | None = None) -> Insert:
     """Append the rows of parameter `events` to the history of `run`; with `given`, only if it has a row."""
-    rows = from_json(events, _EVENT, "events", postgres=postgres)
+    rows = _from_json(events, _EVENT, "events", postgres=postgres)
     source = select(bindparam("run"), now(), *(rows.c[name] for name in _EVENT))
-    source = source.select_from(rows) if given is None else source.select_from(rows.join(given, literal(value=True)))
-    return insert(events).from_select(["workflow_run_id", "recorded_at", *_EVENT], source)
+    return insert(events).from_select(["workflow_run_id", "recorded_at", *_EVENT], _only_if(given, rows, source))
 
 
 @lru_cache
 def create_tasks(*, postgres: bool, given: CTE | None = None) -> Insert:
     """Create the ready tasks of parameter `tasks` for `run` in namespace `ns`; with `given`, only if it has a row."""
-    rows = from_json(tasks, _TASK, "tasks", postgres=postgres, delay=Float)
+    rows = _from_json(tasks, _TASK, "tasks", postgres=postgres, delay=sa.Float)
     source = select(bindparam("run"), bindparam("ns"), literal("ready"), later(rows.c.delay), now(),
                     *(rows.c[name] for name in _TASK))  # fmt: skip
-    source = source.select_from(rows) if given is None else source.select_from(rows.join(given, literal(value=True)))
     names = ["workflow_run_id", "namespace", "status", "available_at", "created_at", *_TASK]
-    return insert(tasks).from_select(names, source)
+    return insert(tasks).from_select(names, _only_if(given, rows, source))
+
+
+def _only_if(given: CTE | None, rows: Subquery, source: sa.Select[Any]) -> sa.Select[Any]:
+    return source.select_from(rows if given is None else rows.join(given, literal(value=True)))
+
+
+def _from_json(
+    table: sa.Table, names: Sequence[str], parameter: str, *, postgres: bool, **extra: type[sa.types.TypeEngine[Any]]
+) -> Subquery:
+    """The named columns of `table`, and `extra` ones with their type, read from the JSON array that is bound."""
+    types = {name: table.c[name].type for name in names} | {name: kind() for name, kind in extra.items()}
+    sql = _postgres(parameter, types) if postgres else _mysql(parameter, types)
+    return sa.text(sql).columns(*(sa.column(name, kind) for name, kind in types.items())).subquery(f"{parameter}_rows")
+
+
+def to_json(rows: Sequence[Any]) -> str:
+    """The value of a parameter `events` or `tasks`: dataclass instances as an array of objects."""
+    return orjson.dumps([asdict(row) for row in rows]).decode()
+
+
+def _postgres(parameter: str, types: dict[str, sa.types.TypeEngine[Any]]) -> str:
+    columns = ", ".join(f"{name} {_name_of(kind, 'text', 'integer')}" for name, kind in types.items())
+    return f"SELECT * FROM json_to_recordset(CAST(:{parameter} AS json)) AS given({columns})"  # noqa: S608 - own names
+
+
+def _mysql(parameter: str, types: dict[str, sa.types.TypeEngine[Any]]) -> str:
+    each = [f"{name} {_name_of(kind, 'longtext', 'int')} PATH '$.{name}'" for name, kind in types.items()]
+    return f"SELECT * FROM JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({', '.join(each)})) AS given"  # noqa: S608
+
+
+def _name_of(kind: sa.types.TypeEngine[Any], words: str, whole: str) -> str:
+    if isinstance(kind, sa.Float):
+        return "double precision"
+    return whole if isinstance(kind, sa.Integer) else words
 
 
 _PAGE = (

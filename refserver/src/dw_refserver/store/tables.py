@@ -55,6 +55,18 @@ def _id(name: str = "id", *, primary: bool = False, nullable: bool = False) -> C
     return Column(name, String(26), primary_key=primary, nullable=nullable)
 
 
+def _texts(longest: int, *names: str, nullable: bool = False) -> list[Column[str]]:
+    return [Column(name, String(longest), nullable=nullable) for name in names]
+
+
+def _json(*names: str, nullable: bool = False) -> list[Column[Any]]:
+    return [Column(name, JsonText, nullable=nullable) for name in names]
+
+
+def _numbers(*names: str, nullable: bool = False) -> list[Column[int]]:
+    return [Column(name, Integer, nullable=nullable) for name in names]
+
+
 def _moments(*names: str) -> list[Column[datetime]]:
     return [Column(name, Moment) for name in names]
 
@@ -62,9 +74,9 @@ def _moments(*names: str) -> list[Column[datetime]]:
 namespaces = _table(
     "workflow_namespaces",
     Column("name", String(128), primary_key=True),
-    Column("description", String(1000)),
-    Column("retention_days", Integer, nullable=False),
-    Column("status", String(32), nullable=False),
+    *_texts(1000, "description", nullable=True),
+    *_numbers("retention_days"),
+    *_texts(32, "status"),
     *_moments("created_at", "updated_at"),
 )
 
@@ -72,18 +84,12 @@ workers = _table(
     "workflow_worker_registrations",
     Column("namespace", String(128), primary_key=True),
     Column("worker_id", String(255), primary_key=True),
-    Column("task_queue", String(255), nullable=False),
-    Column("runtime", String(32), nullable=False),
-    Column("sdk_version", String(255)),
-    Column("build_id", String(255)),
-    Column("supported_workflow_types", JsonText, nullable=False),
-    Column("supported_activity_types", JsonText, nullable=False),
-    Column("workflow_definition_fingerprints", JsonText, nullable=False),
-    Column("capabilities", JsonText, nullable=False),
-    Column("capability_manifest", JsonText, nullable=False),
-    Column("max_concurrent_workflow_tasks", Integer, nullable=False),
-    Column("max_concurrent_activity_tasks", Integer, nullable=False),
-    Column("status", String(32), nullable=False),
+    *_texts(255, "task_queue"),
+    *_texts(32, "runtime", "status"),
+    *_texts(255, "sdk_version", "build_id", nullable=True),
+    *_json("supported_workflow_types", "supported_activity_types", "workflow_definition_fingerprints"),
+    *_json("capabilities", "capability_manifest"),
+    *_numbers("max_concurrent_workflow_tasks", "max_concurrent_activity_tasks"),
     *_moments("last_heartbeat_at", "created_at", "updated_at"),
     Index("workflow_worker_registrations_queue", "namespace", "task_queue"),
 )
@@ -91,33 +97,28 @@ workers = _table(
 instances = _table(
     "workflow_instances",
     Column("id", String(128), primary_key=True),
-    Column("namespace", String(128), nullable=False),
-    Column("workflow_type", String(255), nullable=False),
-    Column("business_key", String(191)),
+    *_texts(128, "namespace"),
+    *_texts(255, "workflow_type"),
+    *_texts(191, "business_key", nullable=True),
     _id("current_run_id"),
-    Column("run_count", Integer, nullable=False),
-    Column("execution_timeout_seconds", Integer),
+    *_numbers("run_count"),
+    *_numbers("execution_timeout_seconds", nullable=True),
     *_moments("created_at"),
 )
 
 runs = _table(
     "workflow_runs",
     _id(primary=True),
-    Column("workflow_instance_id", String(128), nullable=False),
-    Column("run_number", Integer, nullable=False),
-    Column("namespace", String(128), nullable=False),
-    Column("workflow_type", String(255), nullable=False),
-    Column("business_key", String(191)),
-    Column("memo", JsonText),
-    Column("status", String(32), nullable=False),
-    Column("closed_reason", String(32)),
-    Column("compatibility", String(255)),
-    Column("payload_codec", String(32), nullable=False),
+    *_texts(128, "workflow_instance_id", "namespace"),
+    *_texts(255, "workflow_type", "queue"),
+    *_texts(191, "business_key", nullable=True),
+    *_texts(32, "status", "payload_codec"),
+    *_texts(32, "closed_reason", nullable=True),
+    *_texts(255, "compatibility", nullable=True),
+    *_json("memo", "output", nullable=True),
     Column("arguments", LongText),
-    Column("output", JsonText),
-    Column("queue", String(255), nullable=False),
-    Column("last_history_sequence", Integer, nullable=False),
-    Column("run_timeout_seconds", Integer),
+    *_numbers("run_number", "last_history_sequence"),
+    *_numbers("run_timeout_seconds", nullable=True),
     *_moments("execution_deadline_at", "run_deadline_at"),
     *_moments("started_at", "closed_at", "archived_at", "last_progress_at"),
     UniqueConstraint("workflow_instance_id", "run_number", name="workflow_runs_instance_number"),
@@ -128,19 +129,15 @@ tasks = _table(
     "workflow_tasks",
     _id(primary=True),
     _id("workflow_run_id"),
-    Column("namespace", String(128), nullable=False),
-    Column("queue", String(255), nullable=False),
-    Column("task_type", String(16), nullable=False),
-    Column("target_type", String(255), nullable=False),  # the workflow type a worker must know to run it
-    Column("status", String(16), nullable=False),
-    Column("compatibility", String(255)),
-    Column("payload", JsonText),
-    Column("available_at", Moment),
-    Column("lease_owner", String(255)),
-    Column("poll_key", String(64)),
-    Column("attempt_count", Integer, nullable=False),
+    *_texts(128, "namespace"),
+    *_texts(255, "queue", "target_type"),  # the workflow type that a worker must know to run it
+    *_texts(16, "task_type", "status"),
+    *_texts(255, "compatibility", "lease_owner", nullable=True),
+    *_texts(64, "poll_key", nullable=True),
+    *_json("payload", nullable=True),
+    *_numbers("attempt_count"),
     Column("last_error", LongText),
-    *_moments("leased_at", "lease_expires_at", "created_at", "closed_at"),
+    *_moments("available_at", "leased_at", "lease_expires_at", "created_at", "closed_at"),
     UniqueConstraint("poll_key", name="workflow_tasks_poll_key"),
     Index("workflow_tasks_claim", "namespace", "queue", "task_type", "available_at", "id"),
     Index("workflow_tasks_run", "workflow_run_id", "status"),
@@ -158,7 +155,7 @@ events = _table(
     Column("workflow_run_id", String(26), primary_key=True),
     Column("sequence", Integer, primary_key=True, autoincrement=False),
     _id(),
-    Column("event_type", String(64), nullable=False),
+    *_texts(64, "event_type"),
     Column("payload", LongText, nullable=False),
     _id("workflow_task_id", nullable=True),
     _id("workflow_command_id", nullable=True),
@@ -168,9 +165,8 @@ events = _table(
 schedules = _table(
     "workflow_schedules",
     _id(primary=True),
-    Column("namespace", String(128), nullable=False),
-    Column("schedule_id", String(128), nullable=False),
-    Column("status", String(16), nullable=False),
+    *_texts(128, "namespace", "schedule_id"),
+    *_texts(16, "status"),
     *_moments("next_fire_at"),
     UniqueConstraint("namespace", "schedule_id", name="workflow_schedules_namespace_schedule_id"),
     Index("workflow_schedules_due", "status", "next_fire_at"),
@@ -180,8 +176,8 @@ activities = _table(
     "activity_executions",
     _id(primary=True),
     _id("workflow_run_id"),
-    Column("activity_type", String(255), nullable=False),
-    Column("status", String(16), nullable=False),
+    *_texts(255, "activity_type"),
+    *_texts(16, "status"),
     *_moments("next_deadline_at"),
     Index("activity_executions_due", "status", "next_deadline_at"),
     Index("activity_executions_run", "workflow_run_id"),

@@ -16,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dw_refserver.engine import Claim, Decision, Task, guard
 from dw_refserver.store.database import Database, LostRaceError, execute_each
 from dw_refserver.store.dialect import later, now, seconds_until, supports
-from dw_refserver.store.history import append_events, create_tasks
-from dw_refserver.store.rows import to_json
+from dw_refserver.store.history import append_events, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, runs, tasks, workers
 
 T, R, W = tasks.c, runs.c, workers.c

@@ -11,8 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from dw_refserver.engine import Event, NewTask, Start
 from dw_refserver.store.database import Database
 from dw_refserver.store.dialect import later, now
-from dw_refserver.store.history import append_events, create_tasks
-from dw_refserver.store.rows import to_json
+from dw_refserver.store.history import append_events, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, instances, runs, tasks
 
 _BOTH: dict[str, Any] = {
