@@ -60,6 +60,16 @@ def _limping(cluster: Cluster) -> MachineCannotError:
     )
 
 
+def bootstrap(cluster: Cluster, progress: Progress) -> str:
+    """Run the one-shot job again on a cluster that is there; returns what it printed.
+
+    Raises AskedWronglyError where the cluster was started from other settings, MachineCannotError where there is none.
+    """
+    if cluster.containers():
+        refuse_changes(cluster)
+    return cluster.bootstrap(progress)
+
+
 def start(cluster: Cluster, progress: Progress) -> None:
     """Render, bring up, and remember which files the cluster was started from."""
     render.render(cluster.settings)

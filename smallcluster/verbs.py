@@ -93,8 +93,7 @@ def bootstrap(*, db: str, debug: bool) -> None:
         progress = Progress()
         cluster = _cluster(db, 0, progress)
         with locks.exclusive(cluster.settings.db, "bootstrap"):
-            lifecycle.refuse_changes(cluster)
-            _print(cluster.bootstrap(progress).strip())
+            _print(lifecycle.bootstrap(cluster, progress).strip())
         return ExitCode.HOLDS
 
     people.run(body, debug=debug)

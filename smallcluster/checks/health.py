@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from smallcluster.api import Exchange
+from smallcluster.api import Exchange, Plane
 from smallcluster.checks.base import Live, check
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -19,17 +20,25 @@ USABLE = ("ok", "redis")
 
 def health_answers(live: Live) -> Answers:
     """Ask every route for /api/health."""
-    return {route: live.api(route).get("/api/health", "open") for route in (BALANCER, *live.nodes)}
+    return _ask_all(live, "/api/health", "open")
 
 
 def ready_answers(live: Live) -> Answers:
     """Ask every route for /api/ready."""
-    return {route: live.api(route).get("/api/ready", "open") for route in (BALANCER, *live.nodes)}
+    return _ask_all(live, "/api/ready", "open")
 
 
 def info_answers(live: Live) -> Answers:
     """Ask every route for /api/cluster/info, as admin: only an admin is told about packages."""
-    return {route: live.api(route).get("/api/cluster/info", "admin") for route in (BALANCER, *live.nodes)}
+    return _ask_all(live, "/api/cluster/info", "admin")
+
+
+def _ask_all(live: Live, path: str, plane: Plane) -> Answers:
+    """Ask balancer and nodes at the same time: one that hangs must not make the others wait."""
+    routes = (BALANCER, *live.nodes)
+    with ThreadPoolExecutor(max_workers=len(routes)) as pool:
+        answers = pool.map(lambda route: live.api(route).get(path, plane), routes)
+        return dict(zip(routes, answers, strict=True))
 
 
 @check("balancer-health", "smoke.health", "operator.http-only", probe=health_answers)

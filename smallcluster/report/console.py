@@ -28,8 +28,14 @@ def console() -> Console:
     """A console on stdout that never wraps words into nonsense where there is no terminal."""
     from rich.console import Console
 
-    made = Console(highlight=False, emoji=False)
-    return made if made.is_terminal else Console(highlight=False, emoji=False, width=WIDTH_WITHOUT_TERMINAL)
+    class Plain(Console):
+        """Leaves a reader that has gone to the verb's edge; rich itself would exit with 1, which is Invoke's."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    made = Plain(highlight=False, emoji=False)
+    return made if made.is_terminal else Plain(highlight=False, emoji=False, width=WIDTH_WITHOUT_TERMINAL)
 
 
 def print_smoke(report: SmokeReport) -> None:
