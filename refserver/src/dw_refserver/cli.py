@@ -16,12 +16,16 @@ _VERBS = {
     "schedule:evaluate": "run this pass once",
     "activity:timeout-enforce": "run this pass once",
     "history:prune": "run this pass once",
+    "version": "print the version",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Exit 0 done, 1 failed, 2 asked or configured wrongly."""
     given = _parser().parse_args(arguments)
+    if given.verb == "version":
+        print(f"dw-refserver {__version__}")  # noqa: T201
+        return 0
     try:
         return _run(given, load())
     except SettingsError as error:
@@ -36,13 +40,12 @@ def bootstrap() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dw-refserver", description="A reference server for Durable Workflow v2.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, does in _VERBS.items():
         verb = verbs.add_parser(name, help=does)
         if name == "bootstrap":
             verb.add_argument("--force", action="store_true", help="accepted for compatibility; it never asks")
-        elif name != "serve":
+        elif name not in ("serve", "version"):
             verb.add_argument("--limit", type=int, default=100, help="items per pass at most")
     return parser
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from dw_refserver import __version__
 from dw_refserver.cli import main
 from dw_refserver.settings import SettingsError, load
 
@@ -41,6 +42,12 @@ def test_a_bad_environment_exits_2(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("DB_PORT", "many")
     assert main(["bootstrap"]) == 2
     assert capsys.readouterr().err.startswith("dw-refserver: DB_PORT must be a number")
+
+
+def test_its_version_needs_no_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DB_PORT", "many")
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"dw-refserver {__version__}\n"
 
 
 def test_no_secret_in_what_a_refusal_says() -> None:
