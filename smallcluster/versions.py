@@ -38,7 +38,7 @@ QUESTIONS: Mapping[str, Question] = {
     "pgsql": Question(("postgres", "--version"), re.compile(r"\(PostgreSQL\) (\d\S*)"), "PostgreSQL"),
     "redis": Question(("redis-server", "--version"), re.compile(r"^Redis server v=(\d\S*)"), "Redis"),
     "nginx": Question(("nginx", "-v"), re.compile(r"nginx version: nginx/(\d\S*)"), "nginx"),
-    "server": Question(("dw-refserver", "--version"), re.compile(r"(\d+\.\d\S*)"), "the reference server"),
+    "server": Question(("dw-refserver", "version"), re.compile(r"(\d+\.\d\S*)"), "the reference server"),
 }
 
 
