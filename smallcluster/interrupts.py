@@ -33,7 +33,7 @@ class _State:
 @contextmanager
 def as_exceptions() -> Iterator[None]:
     """Raise Interruption in the main thread when the run is told to stop; SIGTERM alone skips `finally`."""
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
@@ -49,6 +49,9 @@ def as_exceptions() -> Iterator[None]:
 @contextmanager
 def shielded() -> Iterator[None]:
     """Let a teardown finish although a signal comes; it is raised afterwards. The second one breaks through."""
+    if not _in_main_thread():  # no signal is ever raised elsewhere
+        yield
+        return
     if not _State.shields:
         _State.seen_while_shielded = 0
     _State.shields += 1
@@ -66,6 +69,9 @@ def deferred() -> Iterator[None]:
     Keep such blocks short, and inside the `try` that ends what is born: the interruption is raised at their end. An
     exception out of the middle of `Thread.start` or `Popen` would leave a thread or a process that nobody knows of.
     """
+    if not _in_main_thread():  # no signal is ever raised elsewhere
+        yield
+        return
     _State.deferrals += 1
     try:
         yield
@@ -74,10 +80,13 @@ def deferred() -> Iterator[None]:
     _raise_waiting()
 
 
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _raise_waiting() -> None:
     """Raise what came in a quiet moment, once nobody asks for quiet any more."""
-    quiet = _State.shields or _State.deferrals
-    if _State.waiting and not quiet and threading.current_thread() is threading.main_thread():
+    if _State.waiting and not (_State.shields or _State.deferrals):
         waiting, _State.waiting = _State.waiting, None
         raise waiting
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from smallcluster import engine, interrupts
 from smallcluster.api import redact
 from smallcluster.containers import Container, read_containers
 from smallcluster.errors import AskedWronglyError, MachineCannotError
@@ -64,7 +65,8 @@ def _followed(client: DockerClient, chosen: Mapping[str, Container]) -> Iterator
     arrived: queue.Queue[tuple[str, str | None]] = queue.Queue()
     for service, container in chosen.items():
         stream = client.containers.get(container.id).logs(stdout=True, stderr=True, stream=True, follow=True)
-        threading.Thread(target=_pump, args=(service, stream, arrived), daemon=True).start()
+        with interrupts.deferred():
+            threading.Thread(target=_pump, args=(service, stream, arrived), daemon=True).start()
     open_streams = len(chosen)
     while open_streams:
         service, line = arrived.get()
@@ -75,13 +77,17 @@ def _followed(client: DockerClient, chosen: Mapping[str, Container]) -> Iterator
 
 
 def _pump(service: str, stream: Iterable[bytes], arrived: queue.Queue[tuple[str, str | None]]) -> None:
-    """Cut a stream of chunks into lines; None marks its end."""
+    """Cut a stream of chunks into lines; None marks its end, which is told where it is not the container's own."""
     rest = b""
     try:
         for chunk in stream:
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
                 arrived.put((service, line.decode(errors="replace")))
+    except Exception as failure:
+        if engine.trouble(failure) is None:
+            raise
+        arrived.put((service, f"(the engine ended this log: {failure})"))
     finally:
         if rest:
             arrived.put((service, rest.decode(errors="replace")))

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from smallcluster import interrupts
 from smallcluster.errors import MachineCannotError
 from smallcluster.paths import STATE
 from smallcluster.progress import Progress, Step
@@ -62,15 +63,15 @@ class Workshop:
             output.write(f"$ {shlex.join(command)}\n".encode())
             output.flush()
             begin = output.tell()
-            process = self._start(command, output, {**os.environ, **(variables or {})})
-        late = threading.Timer(limits.deadline, end, [process, limits.patience])
-        late.start()
-        try:
-            tail = _follow(process, file, begin, step)
-        finally:
-            late.cancel()
-            end(process, limits.patience)
-            self.running.discard(process)
+            with ExitStack() as ending:
+                with interrupts.deferred():
+                    process = self._start(command, output, {**os.environ, **(variables or {})})
+                    ending.callback(self.running.discard, process)
+                    ending.callback(end, process, limits.patience)
+                    late = threading.Timer(limits.deadline, end, [process, limits.patience])
+                    ending.callback(late.cancel)
+                    late.start()
+                tail = _follow(process, file, begin, step)
         if process.returncode:
             raise MachineCannotError(
                 f"{step.name}: `{_short(command)}` {_ending(process.returncode)}.",
