@@ -124,6 +124,22 @@ def test_a_ctrl_c_cuts_no_teardown_short_and_stops_a_chain_of_verbs(client: Any,
 
 
 @pytest.mark.once
+def test_a_teardown_that_is_cut_short_names_what_is_left(invoke: Invoke, client: Any, db: str) -> None:
+    process = start("smoke", f"--db={db}")
+    _until_told(process, "server-a started")
+    process.send_signal(signal.SIGINT)
+    _until_told(process, "stopping balancer, scheduler")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    ran = finish(process)
+    left = leftovers(client, db)
+    assert ran.code == 11
+    assert not [name for name in left if name not in ran.out]
+    assert not left or f"invoke down --db={db}" in ran.out
+    assert invoke("down", f"--db={db}").code == 0
+
+
+@pytest.mark.once
 def test_an_interrupted_up_leaves_nothing(client: Any, db: str) -> None:
     process = start("up", f"--db={db}")
     _until_told(process, "bootstrap started")
