@@ -51,14 +51,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(given: argparse.Namespace, settings: Settings) -> int:
-    from dw_refserver import bootstrap, scheduler
-
     if given.verb == "serve":
         from dw_refserver.serve import serve
 
         return serve(settings)
     if given.verb == "bootstrap":
+        from dw_refserver import bootstrap
+
         return bootstrap.run(settings)
+    from dw_refserver import scheduler
+
     if given.verb == "scheduler":
         return scheduler.run_loop(settings, given.limit)
     return scheduler.run_pass(settings, given.verb, given.limit)

@@ -19,6 +19,8 @@ from dw_refserver.settings import Settings
 from dw_refserver.store import maintenance, namespaces
 from dw_refserver.store.database import BackendUnavailableError, Database, cause_of, opened
 
+_PER_NAMESPACE = 100
+
 
 @dataclass
 class Tally:
@@ -45,7 +47,7 @@ async def prune_history(db: Database, limit: int) -> Tally:
     """history:prune: delete closed runs past their namespace's retention, oldest first, archived ones never."""
     tally = Tally()
     for namespace, days in await namespaces.every(db):
-        left = limit - tally.done - len(tally.failures)
+        left = min(limit - tally.done - len(tally.failures), _PER_NAMESPACE)
         for run_id in await maintenance.prunable_runs(db, namespace, days, left):
             try:
                 pruned = await maintenance.prune_run(db, namespace, days, run_id)
