@@ -92,7 +92,8 @@ def _raise_waiting() -> None:
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:
-    stop = Interruption(InterruptedRunError(f"Stopped by {signal.Signals(number).name}."))
+    told = f"Stopped by {signal.Signals(number).name}."
+    stop = Interruption(InterruptedRunError(told, then="repeat the command; `invoke status` shows what is there."))
     _State.seen_while_shielded += 1
     if _State.deferrals or (_State.shields and _State.seen_while_shielded < 2):
         _State.waiting = stop
