@@ -22,6 +22,7 @@ _SMOKE = "the harness: what the smoke checks"
 _SHAPE = "the first public clustered shape"
 _OPERATOR = "what the operator's documentation must state"
 _API = "the API surface is mostly stateless"
+_REDIS = "Redis remains required for the first cluster contract"
 _SCHEDULER = "the scheduler and maintenance shape"
 _RUNS = "the harness: what each run starts"
 
@@ -38,6 +39,8 @@ RULES: tuple[Rule, ...] = (
     Rule("shape.shared-redis", "Every node uses Redis, and reaches it, for cache and wake signals.", _SHAPE),
     Rule("shape.balancer", "A stateless balancer spreads requests over every node.", _SHAPE),
     Rule("api.no-sticky-sessions", "Worker traffic needs no sticky sessions.", _API),
+    Rule("api.leases-in-database", "Task leases live in the database: any node knows who holds one.", _API),
+    Rule("redis.wake-signals", "Long polls are woken across nodes through the shared Redis.", _REDIS),
     Rule("runs.bootstrap", "One bootstrap job runs, to its end, before any node serves.", _RUNS),
     Rule("runs.steady", "Every container of the topology runs, and none was restarted or killed.", _RUNS),
     Rule("scheduler.one", "Exactly one scheduler or maintenance process runs.", _SCHEDULER),

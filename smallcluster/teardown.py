@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -76,29 +76,46 @@ def everything(client: DockerClient, project: str) -> list[str]:
 
 
 def _remove_containers(left: list[Handle], step: Step) -> list[str]:
-    problems: list[str] = []
-    for services in _FRONT_FIRST:
-        group = [container for container in left if container.labels.get(SERVICE_LABEL) in services]
-        problems += _stop(group, step)
-        left = [container for container in left if container not in group]
-    return problems + _stop(left, step)
+    """Stop group after group; a group that has stopped is removed while the next one stops."""
+    problems: list[str | None] = []
+    with ThreadPoolExecutor(max_workers=max(len(left), 1)) as pool:
+        removals = []
+        for group in _groups(left):
+            step.say("stopping " + ", ".join(sorted(_service(container) for container in group)))
+            problems += pool.map(_stop, group)
+            removals += [pool.submit(_remove, container) for container in group]
+        problems += [removal.result() for removal in removals]
+    return [problem for problem in problems if problem]
 
 
-def _stop(group: Sequence[Handle], step: Step) -> list[str]:
-    if not group:
-        return []
-    step.say("stopping " + ", ".join(sorted(str(container.labels.get(SERVICE_LABEL)) for container in group)))
-    with ThreadPoolExecutor(max_workers=len(group)) as pool:
-        return [problem for problem in pool.map(_stop_and_remove, group) if problem]
+def _groups(left: list[Handle]) -> Iterator[list[Handle]]:
+    """The containers in the order in which they go; the ones that have no place in it last."""
+    placed = {service for services in _FRONT_FIRST for service in services}
+    for services in (*_FRONT_FIRST, None):
+        group = [one for one in left if (_service(one) in services if services else _service(one) not in placed)]
+        if group:
+            yield group
 
 
-def _stop_and_remove(container: Handle) -> str | None:
-    """Stop one container and remove it (one that is gone is fine); returns what the engine said against it."""
+def _service(container: Handle) -> str:
+    return str(container.labels.get(SERVICE_LABEL))
+
+
+def _stop(container: Handle) -> str | None:
+    """Stop a container (one that is gone is fine); returns what the engine said against it."""
+    return _tried(container, lambda: container.stop(timeout=GRACE.get(_service(container), SHORT_GRACE)))
+
+
+def _remove(container: Handle) -> str | None:
+    """Remove a container (one that is gone is fine); returns what the engine said against it."""
+    return _tried(container, lambda: container.remove(v=True, force=True))
+
+
+def _tried(container: Handle, act: Callable[[], None]) -> str | None:
     from docker.errors import APIError, NotFound
 
     try:
-        container.stop(timeout=GRACE.get(str(container.labels.get(SERVICE_LABEL)), SHORT_GRACE))
-        container.remove(v=True, force=True)
+        act()
     except NotFound:
         return None
     except APIError as problem:

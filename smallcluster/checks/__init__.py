@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smallcluster.checks import health, identity, topology, traffic
+from smallcluster.checks import health, identity, races, topology, traffic, wakes
 from smallcluster.checks.base import Check
 
 ALL: tuple[Check[Any], ...] = (
@@ -22,6 +22,9 @@ ALL: tuple[Check[Any], ...] = (
     traffic.task_leased_on_one_node,
     traffic.task_completed_on_other_node,
     traffic.run_verified_through_balancer,
+    traffic.completions_are_fenced,
+    wakes.wakes_cross_nodes,
+    races.racing_pollers_share_no_task,
     topology.bootstrap_completed_once,
     topology.containers_steady,
     topology.one_scheduler,

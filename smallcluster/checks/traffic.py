@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
-from smallcluster.api import Exchange
+from smallcluster.api import Api, Exchange, JsonBody
 from smallcluster.checks.base import Live, check
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -33,7 +33,13 @@ class Crossing:
     registered: Exchange
     started: Exchange | None = None
     polled: Exchange | None = None
+    foreign: Exchange | None = None
+    """A completion through `second` by a worker that does not hold the lease."""
+    stale: Exchange | None = None
+    """A completion through `second` by the holder, for an attempt that is not the current one."""
     completed: Exchange | None = None
+    repeated: Exchange | None = None
+    """The same completion once more, through `first`."""
     described: Exchange | None = None
 
     @property
@@ -72,12 +78,25 @@ def _cross(live: Live, first: str, second: str) -> Crossing:
     crossing = Crossing(first=first, second=second, registered=registered, started=started, polled=polled)
     if not crossing.task:
         return crossing
-    # The input's own envelope goes back as the result: a valid payload in whatever codec the server speaks.
-    command = {"type": "complete_workflow", "result": crossing.task.get("arguments")}
-    crossing = replace(crossing, completed=live.api(second).complete_workflow_task(crossing.task, [command]))
+    return _settle(live, crossing)
+
+
+def _settle(live: Live, crossing: Crossing) -> Crossing:
+    """Complete the leased task through the other node, after two tries that must be refused and before a third."""
+    task, other = crossing.task, live.api(crossing.second)
+    foreign = finish(other, task | {"lease_owner": "smoke-thief"})
+    stale = finish(other, task | {"workflow_task_attempt": int(task.get("workflow_task_attempt") or 0) + 1})
+    crossing = replace(crossing, foreign=foreign, stale=stale, completed=finish(other, task))
     if crossing.completed is None or not crossing.completed.ok:
         return crossing
-    return replace(crossing, described=balancer.describe(workflow, started.body.get("run_id")))
+    workflow, run = task.get("workflow_id"), task.get("run_id")
+    described = live.api(BALANCER).describe(str(workflow), str(run))
+    return replace(crossing, repeated=finish(live.api(crossing.first), task), described=described)
+
+
+def finish(api: Api, task: JsonBody) -> Exchange:
+    """Complete a workflow with its own input as the result: a valid payload in whatever codec the server speaks."""
+    return api.complete_workflow_task(task, [{"type": "complete_workflow", "result": task.get("arguments")}])
 
 
 def _judge_each(
@@ -198,3 +217,36 @@ def run_verified_through_balancer(seen: Crossings) -> Judgement:
         wrong,
         "the completion was acknowledged but not committed, or nodes read another database.",
     )
+
+
+REFUSALS = {
+    "foreign": ("lease_owner_mismatch",),
+    "stale": ("workflow_task_attempt_mismatch",),
+    "repeated": ("task_not_leased", "run_closed", "run_already_closed"),
+}
+"""Which reasons the protocol gives for each completion that must be refused."""
+
+
+@check("completions-are-fenced", "api.leases-in-database", probe=crossings)
+def completions_are_fenced(seen: Crossings) -> Judgement:
+    """A wrong lease owner, a wrong attempt and a second completion are refused, on whichever node they come"""
+    evidence, accepted, untried = [], False, False
+    for crossing in seen:
+        for kind, reasons in REFUSALS.items():
+            answer: Exchange | None = getattr(crossing, kind)
+            if answer is None or answer.status is None:
+                untried = True
+                evidence.append(f"{crossing.name}, {kind}: {answer.shown if answer else 'not reached'}")
+                continue
+            evidence.append(f"{crossing.name}, {kind}: {answer.shown}")
+            accepted = accepted or answer.status != 409 or answer.body.get("reason") not in reasons
+    if accepted:
+        return broken(
+            *evidence,
+            expected="409 with the protocol's reason for each",
+            cause="a node does not compare owner and attempt with the lease in the database.",
+            then="invoke logs",
+        )
+    if untried:
+        return unknown(*evidence, cause="an earlier step failed, so not every refusal was tried.")
+    return holds(*evidence)

@@ -18,7 +18,7 @@ from .conftest import Invoke, finish, leftovers, start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
 
-CHECKS = 19
+CHECKS = 22
 
 
 @pytest.fixture

@@ -20,7 +20,10 @@ GOOD = Crossing(
     registered=answer(status=201, registered=True),
     started=answer(status=201, outcome="started_new", run_id="r"),
     polled=answer("server-a", task=TASK),
+    foreign=answer("server-b", 409, reason="lease_owner_mismatch"),
+    stale=answer("server-b", 409, reason="workflow_task_attempt_mismatch"),
     completed=answer("server-b", recorded=True),
+    repeated=answer("server-a", 409, reason="run_closed"),
     described=answer(),
 )
 assert GOOD.described is not None
@@ -86,6 +89,22 @@ def _fields(exchange: Any) -> dict[str, Any]:
 )
 def test_the_step_that_failed_is_broken_and_the_unreached_ones_unknown(crossing: Crossing, expected: list[str]) -> None:
     assert verdicts(GOOD, crossing) == expected
+
+
+@pytest.mark.parametrize("kind", ["foreign", "stale", "repeated"])
+@pytest.mark.parametrize(
+    ("exchange", "verdict"),
+    [
+        (answer(status=200, recorded=True), "broken"),
+        (answer(status=409, reason="invalid_commands"), "broken"),
+        (answer(status=500), "broken"),
+        (answer(status=None), "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_a_completion_that_is_not_refused_as_it_must_be(kind: str, exchange: Any, verdict: str) -> None:
+    assert traffic.completions_are_fenced.judge((GOOD,)).verdict.value == "holds"
+    assert traffic.completions_are_fenced.judge((GOOD, replace(GOOD, **{kind: exchange}))).verdict.value == verdict
 
 
 def test_a_result_that_was_never_sent_proves_nothing() -> None:

@@ -1,0 +1,121 @@
+"""Is a task ever handed to two pollers that race for it on different nodes, and is any lost."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import requests
+
+from smallcluster.api import Api, Exchange, JsonBody
+from smallcluster.checks.base import Live, check
+from smallcluster.checks.traffic import GIVEN, WORKFLOW_TYPE, finish
+from smallcluster.containers import BALANCER
+from smallcluster.verdicts import Judgement, broken, holds, unknown
+
+TASKS = 100
+"""Tasks that are raced for: every claim is contended by all pollers."""
+POLLERS_PER_NODE = 2
+DEADLINE_SECONDS = 30.0
+"""How long the pollers may take for all of them, far beyond what they need."""
+
+
+@dataclass
+class Race:
+    """What came of it: the runs that were started, and every task that a poll was handed, by whom."""
+
+    started: set[str] = field(default_factory=set)
+    handed: list[tuple[str, str, int]] = field(default_factory=list)
+    """Node, run id and attempt of each task that was handed out, in order."""
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def runs(self) -> Counter[str]:
+        """How often each run's task was handed out."""
+        return Counter(run for _, run, _ in self.handed)
+
+
+def race(live: Live) -> Race:
+    """Start many workflows on one queue, then let pollers on every node race for their tasks, and finish each."""
+    mark = secrets.token_hex(4)
+    worker, queue, seen = f"smoke-racer-{mark}", f"smoke-race-{mark}", Race()
+    live.api(BALANCER).register_worker(worker, queue, WORKFLOW_TYPE)
+    _start_all(live, queue, mark, seen)
+    lock, deadline = threading.Lock(), time.monotonic() + DEADLINE_SECONDS
+
+    def poll(node: str) -> None:
+        with requests.Session() as session:
+            api = live.api(node, session)
+            while len(seen.handed) < len(seen.started) and time.monotonic() < deadline:
+                _poll_once(api, worker, queue, seen, lock)
+
+    with ThreadPoolExecutor(max_workers=POLLERS_PER_NODE * len(live.nodes)) as pool:
+        list(pool.map(poll, live.nodes * POLLERS_PER_NODE))
+    return seen
+
+
+def _start_all(live: Live, queue: str, mark: str, seen: Race) -> None:
+    def start(number: int) -> Exchange:
+        return live.api(BALANCER).start_workflow(f"smoke-race-{mark}-{number}", WORKFLOW_TYPE, queue, GIVEN)
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for exchange in pool.map(start, range(TASKS)):
+            if exchange.ok:
+                seen.started.add(str(exchange.body.get("run_id")))
+            else:
+                seen.failures.append(exchange.shown)
+
+
+def _poll_once(api: Api, worker: str, queue: str, seen: Race, lock: threading.Lock) -> None:
+    exchange = api.poll_workflow_task(worker, queue, 0)
+    task = exchange.body.get("task")
+    if not isinstance(task, dict):
+        if not exchange.ok:
+            seen.failures.append(exchange.shown)
+        return
+    with lock:
+        seen.handed.append((api.route, str(task.get("run_id")), int(task.get("workflow_task_attempt") or 0)))
+    _finish(api, task, seen)
+
+
+def _finish(api: Api, task: JsonBody, seen: Race) -> None:
+    completed = finish(api, task)
+    if not completed.ok:
+        seen.failures.append(completed.shown)
+
+
+@check("racing-pollers-share-no-task", "api.leases-in-database", probe=race)
+def racing_pollers_share_no_task(seen: Race) -> Judgement:
+    """Pollers that race on all nodes never get the same task twice, and lose none"""
+    doubled = [run for run, times in seen.runs.items() if times > 1]
+    lost = seen.started - set(seen.runs)
+    by_node = Counter(node for node, _, _ in seen.handed)
+    evidence = [
+        f"{len(seen.started)} tasks, {len(seen.handed)} handed out: "
+        + ", ".join(f"{node} {times}" for node, times in sorted(by_node.items())),
+        f"{len(doubled)} handed out twice, {len(lost)} never",
+        *seen.failures[:3],
+    ]
+    if doubled or lost:
+        return broken(
+            *evidence,
+            *[f"twice: run {run}" for run in doubled[:3]],
+            *[f"never: run {run}" for run in sorted(lost)[:3]],
+            expected="each task handed out exactly once",
+            cause="nodes claim without one row lock in the shared database, or polls are cut before their answer.",
+            then="invoke logs --service=server-a",
+        )
+    if seen.failures:
+        return broken(
+            *evidence,
+            expected="every start, poll and completion is answered with 2xx",
+            cause="a node or the database can't stand a few pollers at once.",
+            then="invoke logs --service=server-a",
+        )
+    if len(seen.started) < TASKS or len(by_node) < 2:
+        return unknown(*evidence, cause="too few tasks, or one node alone handed them out: no race took place.")
+    return holds(*evidence)

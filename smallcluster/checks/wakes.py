@@ -1,0 +1,113 @@
+"""Does a poll that waits on one node hear of work that another node took in: the shared Redis' wake signals."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import permutations
+from statistics import median
+
+from smallcluster.api import Exchange
+from smallcluster.checks.base import Live, check
+from smallcluster.checks.traffic import GIVEN, WORKFLOW_TYPE, finish
+from smallcluster.verdicts import Judgement, broken, holds, unknown
+
+TRIES = 6
+"""Wakes tried for each ordered pair of nodes."""
+HOLD_SECONDS = 10
+LEAD_SECONDS = 0.15
+"""How long a poll is on its way before the start is sent, so that it waits when the work comes."""
+QUICK_SECONDS = 0.3
+"""Far below the forced reprobe (1 s by default), which would find the work after half of that on average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wake:
+    """One try: a poll held by `waiting`, a start through `starting`, and the seconds between the two answers."""
+
+    waiting: str
+    starting: str
+    polled: Exchange
+    started: Exchange
+    seconds: float
+    held: bool
+    """Whether the poll was still unanswered when the start was sent."""
+
+    @property
+    def woken(self) -> bool:
+        """Whether the poll came back with the started run's task."""
+        task = self.polled.body.get("task")
+        return isinstance(task, dict) and task.get("run_id") == self.started.body.get("run_id")
+
+
+def wakes(live: Live) -> tuple[Wake, ...]:
+    """Try every ordered pair of nodes, the pairs at the same time and each pair's tries one after another."""
+    pairs = list(permutations(live.nodes, 2))
+    with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
+        rounds = pool.map(lambda pair: [_wake(live, *pair) for _ in range(TRIES)], pairs)
+        return tuple(wake for tries in rounds for wake in tries)
+
+
+def _wake(live: Live, waiting: str, starting: str) -> Wake:
+    mark = secrets.token_hex(4)
+    worker, queue = f"smoke-waiter-{mark}", f"smoke-wake-{mark}"
+    live.api(waiting).register_worker(worker, queue, WORKFLOW_TYPE)
+    answered: list[tuple[Exchange, float]] = []
+
+    def poll() -> None:
+        exchange = live.api(waiting).poll_workflow_task(worker, queue, HOLD_SECONDS)
+        answered.append((exchange, time.monotonic()))
+
+    waiter = threading.Thread(target=poll, daemon=True)
+    waiter.start()
+    waiter.join(LEAD_SECONDS)
+    held = waiter.is_alive()
+    started = live.api(starting).start_workflow(f"smoke-wake-{mark}", WORKFLOW_TYPE, queue, GIVEN)
+    told = time.monotonic()
+    waiter.join()
+    exchange, came = answered[0]
+    wake = Wake(
+        waiting=waiting,
+        starting=starting,
+        polled=exchange,
+        started=started,
+        seconds=max(came - told, 0.0),
+        held=held,
+    )
+    if wake.woken:
+        finish(live.api(starting), exchange.body["task"])
+    return wake
+
+
+@check("wakes-cross-nodes", "redis.wake-signals", probe=wakes)
+def wakes_cross_nodes(seen: tuple[Wake, ...]) -> Judgement:
+    """A poll that waits on one node is woken by a start through another, long before any reprobe of the database"""
+    evidence, slow, weak = [], False, False
+    for pair in dict.fromkeys((wake.starting, wake.waiting) for wake in seen):
+        tries = [wake for wake in seen if (wake.starting, wake.waiting) == pair]
+        good = sorted(wake.seconds for wake in tries if wake.woken and wake.held)
+        failures = [wake for wake in tries if not wake.woken]
+        evidence.append(f"start on {pair[0]}, poll on {pair[1]}: {len(good)} of {len(tries)} woken{_spread(good)}")
+        evidence += [wake.polled.shown for wake in failures[:1]]
+        slow = slow or bool(failures) or (bool(good) and median(good) > QUICK_SECONDS)
+        weak = weak or len(good) < TRIES // 2
+    if slow:
+        return broken(
+            *evidence,
+            expected=f"every poll woken, half of them within {QUICK_SECONDS * 1000:.0f} ms",
+            cause="the nodes do not share one Redis (REDIS_HOST, REDIS_DB, prefix), or it is down; the database's "
+            "reprobe finds the work, later.",
+            then="invoke logs --service=server-a",
+        )
+    if weak:
+        return unknown(*evidence, cause="too few polls were still waiting when the start was sent.")
+    return holds(*evidence)
+
+
+def _spread(seconds: list[float]) -> str:
+    if not seconds:
+        return ""
+    return f", median {median(seconds) * 1000:.0f} ms, slowest {seconds[-1] * 1000:.0f} ms after the start's answer"

@@ -1,0 +1,75 @@
+"""Wakes across nodes and races for tasks, judged on hand-made outcomes."""
+
+from __future__ import annotations
+
+import pytest
+from support.made import answer
+
+from smallcluster.checks import races, wakes
+from smallcluster.checks.races import TASKS, Race
+from smallcluster.checks.wakes import TRIES, Wake
+from smallcluster.verdicts import Verdict
+
+
+def wake(seconds: float = 0.02, *, held: bool = True, run: str = "r") -> Wake:
+    return Wake(
+        waiting="server-a",
+        starting="server-b",
+        polled=answer("server-a", task={"run_id": run} if run else None),
+        started=answer("server-b", run_id="r"),
+        seconds=seconds,
+        held=held,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"),
+    [
+        ([wake()] * TRIES, Verdict.HOLDS),
+        ([wake()] * (TRIES - 1) + [wake(0.9)], Verdict.HOLDS),  # one slow wake on a busy machine is no reprobe
+        ([wake(0.5)] * TRIES, Verdict.BROKEN),
+        ([wake()] * (TRIES - 1) + [wake(run="")], Verdict.BROKEN),
+        ([wake()] * (TRIES - 1) + [wake(run="another")], Verdict.BROKEN),
+        ([wake(held=False)] * TRIES, Verdict.UNKNOWN),
+    ],
+)
+def test_wakes(seen: list[Wake], verdict: Verdict) -> None:
+    assert wakes.wakes_cross_nodes.judge(tuple(seen)).verdict is verdict
+
+
+def race(tasks: int = TASKS) -> Race:
+    runs = [f"run-{number}" for number in range(tasks)]
+    return Race(set(runs), [(f"server-{'ab'[at % 2]}", run, 1) for at, run in enumerate(runs)])
+
+
+def test_a_fair_race_holds() -> None:
+    assert races.racing_pollers_share_no_task.judge(race()).verdict is Verdict.HOLDS
+
+
+def test_a_task_that_two_pollers_got_is_broken_and_named() -> None:
+    seen = race()
+    seen.handed.append(("server-b", "run-7", 1))
+    judged = races.racing_pollers_share_no_task.judge(seen)
+    assert judged.verdict is Verdict.BROKEN
+    assert "twice: run run-7" in judged.evidence
+
+
+def test_a_task_that_nobody_got_is_broken_and_named() -> None:
+    seen = race()
+    seen.handed.pop()
+    judged = races.racing_pollers_share_no_task.judge(seen)
+    assert judged.verdict is Verdict.BROKEN
+    assert f"never: run run-{TASKS - 1}" in judged.evidence
+
+
+def test_a_refused_request_is_broken() -> None:
+    seen = race()
+    seen.failures.append("POST … → 500")
+    assert races.racing_pollers_share_no_task.judge(seen).verdict is Verdict.BROKEN
+
+
+def test_a_race_that_one_node_ran_alone_proves_nothing() -> None:
+    seen = race()
+    seen.handed = [("server-a", run, attempt) for _, run, attempt in seen.handed]
+    assert races.racing_pollers_share_no_task.judge(seen).verdict is Verdict.UNKNOWN
+    assert races.racing_pollers_share_no_task.judge(race(3)).verdict is Verdict.UNKNOWN
