@@ -58,14 +58,21 @@ def migrate(_: Context, db: str = "", debug: bool = False) -> None:
         "nodes": _NODES,
         "keep": "leave the cluster running afterwards",
         "json": _JSON,
+        "junit": "also write JUnit XML to this file",
         "debug": _DEBUG,
     }
 )
 def smoke(
-    _: Context, db: str = "", nodes: str = "", keep: bool = False, json: bool = False, debug: bool = False
+    _: Context,
+    db: str = "",
+    nodes: str = "",
+    keep: bool = False,
+    json: bool = False,
+    junit: str = "",
+    debug: bool = False,
 ) -> None:
     """Prove the cluster. Nothing running: up, all checks, verdict, down. Running: checks only, and it stays."""
-    verbs.smoke(db=db, nodes=nodes, keep=keep, json=json, debug=debug)
+    verbs.smoke(db=db, nodes=nodes, keep=keep, json=json, junit=junit, debug=debug)
 
 
 @task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smallcluster import engine, interrupts, locks, people
@@ -99,12 +100,13 @@ def bootstrap(*, db: str, debug: bool) -> None:
     people.run(body, debug=debug)
 
 
-def smoke(*, db: str, nodes: str, keep: bool, json: bool, debug: bool) -> None:
+def smoke(*, db: str, nodes: str, keep: bool, json: bool, junit: str, debug: bool) -> None:
     """`invoke smoke`."""
 
     def body() -> ExitCode:
         from smallcluster import smoke as smoke_
         from smallcluster.report import console, machine
+        from smallcluster.report import junit as junit_
 
         began, progress = time.monotonic(), Progress()
         cluster = _cluster(db, nodes_asked(nodes), progress)
@@ -116,6 +118,8 @@ def smoke(*, db: str, nodes: str, keep: bool, json: bool, debug: bool) -> None:
         else:
             console.print_smoke(report)
         report.evidence.json("report", data)
+        if junit:
+            junit_.write(report, Path(junit))
         return report.exit_code
 
     people.run(body, debug=debug, as_json=json)

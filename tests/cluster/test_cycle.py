@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -33,8 +34,8 @@ def local_env() -> Iterator[Path]:
         path.write_text(before)
 
 
-def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: str) -> None:
-    ran = invoke("smoke", f"--db={db}", "--json")
+def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: str, tmp_path: Path) -> None:
+    ran = invoke("smoke", f"--db={db}", "--json", f"--junit={tmp_path}/smoke.xml")
     assert ran.code == 0, ran.err
     data = ran.data
     assert (data["verdict"], data["exit_code"], data["database"]) == ("holds", 0, db)
@@ -43,6 +44,8 @@ def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: 
     assert [phase["name"].split()[0] for phase in data["phases"]] == ["up", "ready", f"{CHECKS}", "down"]
     assert {image["origin"] for image in data["images"].values()} <= {"built here", "pulled"}
     assert not leftovers(client, db)
+    suite = ElementTree.parse(tmp_path / "smoke.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == (str(CHECKS), "0", "0")
     folder = Path(data["evidence"])
     logs = {path.stem for path in (folder / "logs").iterdir()}
     assert logs == {"database", "redis", "bootstrap", "server-a", "server-b", "balancer", "scheduler"}
