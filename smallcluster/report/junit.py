@@ -16,9 +16,12 @@ _ELEMENTS = {Verdict.BROKEN: "failure", Verdict.UNKNOWN: "error"}
 def write(report: SmokeReport, path: Path) -> None:
     """Write the report to a file, secrets hidden. Raises MachineCannotError where it can't be written."""
     suite = _suite(report)
+    for element in suite.iter():  # before XML escapes what is in a secret
+        element.text = _shown(element.text or "", report) or None
+        for name, value in element.items():
+            element.set(name, _shown(value, report))
     Xml.indent(suite)
-    text = Xml.tostring(suite, encoding="unicode", xml_declaration=True)
-    files.write_public(path.absolute(), redact(_printable(text), report.evidence.secrets) + "\n")
+    files.write_public(path.absolute(), Xml.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
 
 
 def _suite(report: SmokeReport) -> Xml.Element:
@@ -41,10 +44,8 @@ def _suite(report: SmokeReport) -> Xml.Element:
 
 
 def _case(report: SmokeReport, finding: Finding) -> Xml.Element:
-    suite = f"smoke.{report.cluster.settings.db.value}"
-    case = Xml.Element(
-        "testcase", classname=suite, name=f"{finding.check}: {finding.title}", time=f"{finding.seconds:.3f}"
-    )
+    name, took = f"{finding.check}: {finding.title}", f"{finding.seconds:.3f}"
+    case = Xml.Element("testcase", classname=_class(report), name=name, time=took)
     judgement = finding.judgement
     if finding.verdict in _ELEMENTS:
         said = (("expected", judgement.expected), ("likely", judgement.cause), ("next", report.next_step(finding)))
@@ -57,14 +58,17 @@ def _case(report: SmokeReport, finding: Finding) -> Xml.Element:
 
 def _stop(report: SmokeReport) -> Xml.Element:
     """The run itself, where it stopped before it could judge."""
-    case = Xml.Element(
-        "testcase", classname=f"smoke.{report.cluster.settings.db.value}", name="the run itself", time="0"
-    )
+    case = Xml.Element("testcase", classname=_class(report), name="the run itself", time="0")
     outcome = Xml.SubElement(case, "error", message=report.problem.what if report.problem else "")
     outcome.text = str(report.problem)
     return case
 
 
-def _printable(text: str) -> str:
-    """XML knows no control characters; a log line may hold some."""
-    return "".join(character for character in text if character in "\t\n\r" or ord(character) >= 32)
+def _class(report: SmokeReport) -> str:
+    return f"smoke.{report.cluster.settings.db.value}"
+
+
+def _shown(text: str, report: SmokeReport) -> str:
+    """A text without secrets, and without the control characters that XML doesn't know and a log line may hold."""
+    printable = "".join(character for character in text if character in "\t\n\r" or ord(character) >= 32)
+    return redact(printable, report.evidence.secrets)
