@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import requests
 
-from smallcluster.api import Api, Exchange, JsonBody
+from smallcluster.api import Api
 from smallcluster.checks.base import Live, check
 from smallcluster.checks.traffic import GIVEN, WORKFLOW_TYPE, finish
 from smallcluster.containers import BALANCER
@@ -51,7 +51,8 @@ def race(live: Live) -> Race:
         with requests.Session() as session:
             api = live.api(node, session)
             while len(seen.handed) < len(seen.started) and time.monotonic() < deadline:
-                _poll_once(api, worker, queue, seen, lock)
+                if not _poll_once(api, worker, queue, seen, lock):
+                    return  # a node that refuses or hangs is left to its finding; the others go on
 
     with ThreadPoolExecutor(max_workers=POLLERS_PER_NODE * len(live.nodes)) as pool:
         list(pool.map(poll, live.nodes * POLLERS_PER_NODE))
@@ -59,33 +60,35 @@ def race(live: Live) -> Race:
 
 
 def _start_all(live: Live, queue: str, mark: str, seen: Race) -> None:
-    def start(number: int) -> Exchange:
-        return live.api(BALANCER).start_workflow(f"smoke-race-{mark}-{number}", WORKFLOW_TYPE, queue, GIVEN)
+    """Start all of them through the balancer; the first failure ends it, or a hung node would cost minutes."""
+
+    def start(number: int) -> None:
+        if seen.failures:
+            return
+        exchange = live.api(BALANCER).start_workflow(f"smoke-race-{mark}-{number}", WORKFLOW_TYPE, queue, GIVEN)
+        if exchange.ok:
+            seen.started.add(str(exchange.body.get("run_id")))
+        else:
+            seen.failures.append(exchange.shown)
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        for exchange in pool.map(start, range(TASKS)):
-            if exchange.ok:
-                seen.started.add(str(exchange.body.get("run_id")))
-            else:
-                seen.failures.append(exchange.shown)
+        list(pool.map(start, range(TASKS)))
 
 
-def _poll_once(api: Api, worker: str, queue: str, seen: Race, lock: threading.Lock) -> None:
+def _poll_once(api: Api, worker: str, queue: str, seen: Race, lock: threading.Lock) -> bool:
+    """Poll, and finish what was handed out; tells whether the node answered as it should."""
     exchange = api.poll_workflow_task(worker, queue, 0)
     task = exchange.body.get("task")
     if not isinstance(task, dict):
         if not exchange.ok:
             seen.failures.append(exchange.shown)
-        return
+        return exchange.ok
     with lock:
         seen.handed.append((api.route, str(task.get("run_id")), int(task.get("workflow_task_attempt") or 0)))
-    _finish(api, task, seen)
-
-
-def _finish(api: Api, task: JsonBody, seen: Race) -> None:
     completed = finish(api, task)
     if not completed.ok:
         seen.failures.append(completed.shown)
+    return completed.ok
 
 
 @check("racing-pollers-share-no-task", "api.leases-in-database", probe=race)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
@@ -17,7 +18,7 @@ from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 TRIES = 6
 """Wakes tried for each ordered pair of nodes."""
-HOLD_SECONDS = 10
+HOLD_SECONDS = 5
 LEAD_SECONDS = 0.15
 """How long a poll is on its way before the start is sent, so that it waits when the work comes."""
 QUICK_SECONDS = 0.3
@@ -47,14 +48,25 @@ def wakes(live: Live) -> tuple[Wake, ...]:
     """Try every ordered pair of nodes, the pairs at the same time and each pair's tries one after another."""
     pairs = list(permutations(live.nodes, 2))
     with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
-        rounds = pool.map(lambda pair: [_wake(live, *pair) for _ in range(TRIES)], pairs)
+        rounds = pool.map(lambda pair: list(_tries(live, *pair)), pairs)
         return tuple(wake for tries in rounds for wake in tries)
+
+
+def _tries(live: Live, waiting: str, starting: str) -> Iterator[Wake]:
+    """Try again and again; the first failure says enough, and a dead node must not cost a held poll for each try."""
+    for _ in range(TRIES):
+        wake = _wake(live, waiting, starting)
+        yield wake
+        if not wake.woken:
+            return
 
 
 def _wake(live: Live, waiting: str, starting: str) -> Wake:
     mark = secrets.token_hex(4)
     worker, queue = f"smoke-waiter-{mark}", f"smoke-wake-{mark}"
-    live.api(waiting).register_worker(worker, queue, WORKFLOW_TYPE)
+    registered = live.api(waiting).register_worker(worker, queue, WORKFLOW_TYPE)
+    if not registered.ok:
+        return Wake(waiting=waiting, starting=starting, polled=registered, started=registered, seconds=0.0, held=False)
     answered: list[tuple[Exchange, float]] = []
 
     def poll() -> None:
