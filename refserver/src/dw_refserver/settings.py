@@ -84,6 +84,7 @@ class Settings:
     poll_timeout: float
     reprobe_interval: float
     workflow_task_lease: float
+    activity_task_lease: float
     heartbeat_interval: int
     stale_after: int
     retention_days: int
@@ -135,6 +136,7 @@ class _Reader:
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the whole contract; raise `SettingsError` for the first value that can't be used."""
     read = _Reader(environ)
+    _check_shared(read)
     heartbeat = read.whole("DW_WORKER_HEARTBEAT_INTERVAL_SECONDS", 10, 1, 3600)
     read.choice("DW_SERIALIZER", "avro", ("avro",))
     return Settings(
@@ -149,6 +151,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         poll_timeout=read.number("DW_WORKER_POLL_TIMEOUT", 30, 0, 60),
         reprobe_interval=read.whole("DW_WORKER_POLL_INTERVAL_MS", 1000, 50, 60_000) / 1000,
         workflow_task_lease=read.number("DW_WORKFLOW_TASK_TIMEOUT", 60, 1, 86_400),
+        activity_task_lease=read.number("DW_ACTIVITY_TASK_TIMEOUT", 300, 1, 86_400),
         heartbeat_interval=heartbeat,
         stale_after=read.whole("DW_WORKER_STALE_AFTER_SECONDS", max(3 * heartbeat, 30), 1, 86_400),
         retention_days=read.whole("DW_HISTORY_RETENTION_DAYS", 30, 1, 365),
@@ -161,6 +164,19 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         scheduler_interval=read.number("DW_SCHEDULER_INTERVAL_SECONDS", 10, 0.05, 3600),
         scheduler_beat_file=read.text("DW_SCHEDULER_BEAT_FILE", "/tmp/scheduler.beat"),  # noqa: S108 - its container's
     )
+
+
+def _check_shared(read: _Reader) -> None:
+    """Several nodes need a database and wake signals that all of them reach."""
+    if not read.flag("DW_V2_MULTI_NODE", default=False):
+        return
+    if read.text("DB_CONNECTION") == "sqlite":
+        why = "each node would have a SQLite file of its own; use mysql or pgsql"
+        raise SettingsError(f"DB_CONNECTION is sqlite while DW_V2_MULTI_NODE is on, but {why}.")
+    store = read.text("CACHE_STORE", "redis")
+    if store != "redis":
+        why = "several nodes wake one another's polls through Redis; use redis"
+        raise SettingsError(f"CACHE_STORE is '{store}' while DW_V2_MULTI_NODE is on, but {why}.")
 
 
 def _namespace(read: _Reader) -> str:
