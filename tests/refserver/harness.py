@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import secrets
 import selectors
 import signal
@@ -195,7 +196,11 @@ class Cluster:
         self.nodes[name] = Running(name, process, log, f"http://127.0.0.1:{serving['port']}")
         return Client(self.nodes[name].url)
 
-    def execute(self, *statements: str) -> None:
+    def count(self, table: str, where: str) -> int:
+        """How many rows of a table there are."""
+        return int(re.findall(r"n=(\d+)", self.execute(f"select concat('n=', count(*)) from {table} where {where}"))[0])
+
+    def execute(self, *statements: str) -> str:
         """Run SQL as the database's own client inside its container, for what no API can do."""
         if self.kind == "pgsql":
             client = [
@@ -212,6 +217,7 @@ class Cluster:
             command, env = [*client, "--execute", ";".join(statements)], {"MYSQL_PWD": "secret"}
         code, output = self.containers["database"].exec_run(command, environment=env)
         assert code == 0, output
+        return str(output, "utf-8")
 
 
 def _serving(log: Path, process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
@@ -304,3 +310,23 @@ class Client:
         ok = {"type": "complete_workflow", "result": {"codec": "avro", "blob": "wwHioz3/VYAiNwoEb2s="}}
         claim = {"lease_owner": task["lease_owner"], "workflow_task_attempt": task["workflow_task_attempt"]}
         return self.post(f"/worker/workflow-tasks/{task['task_id']}/complete", **{**claim, "commands": [ok], **more})
+
+    def schedule(self, worker: str, queue: str, **more: Any) -> Reply:
+        """Start a workflow (its id is the queue's name) and complete its first task with an activity of type `a`."""
+        self.register(worker, queue)
+        self.start(queue, workflow_id=queue)
+        return self.complete(self.poll(worker, queue).body["task"], commands=[activity(**more)])
+
+    def poll_activity(self, worker: str, queue: str, **more: Any) -> Reply:
+        """Poll for an activity task."""
+        return self.post("/worker/activity-tasks/poll", worker_id=worker, task_queue=queue, **more)
+
+    def end_activity(self, verb: str, task: Mapping[str, Any], **more: Any) -> Reply:
+        """Call heartbeat, complete or fail for the attempt that `task` is."""
+        claim = {"activity_attempt_id": task["activity_attempt_id"], "lease_owner": task["lease_owner"]}
+        return self.post(f"/worker/activity-tasks/{task['task_id']}/{verb}", **{**claim, **more})
+
+
+def activity(**more: Any) -> dict[str, Any]:
+    """The command that schedules an activity of type `a`."""
+    return {"type": "schedule_activity", "activity_type": "a", "arguments": None, **more}

@@ -67,7 +67,8 @@ async def cluster_info(call: Call) -> Answer:
 def _topology(settings: Settings) -> dict[str, Any]:
     """Where work is matched, and the bounds within which a task is found or comes back."""
     limits = {"availability_ceiling_seconds": settings.reprobe_interval,
-              "workflow_task_lease_seconds": settings.workflow_task_lease}  # fmt: skip
+              "workflow_task_lease_seconds": settings.workflow_task_lease,
+              "activity_task_lease_seconds": settings.activity_task_lease}  # fmt: skip
     return {
         "schema": "durable-workflow.v2.role-topology",
         "version": 1,

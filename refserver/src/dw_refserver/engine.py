@@ -17,7 +17,9 @@ import orjson
 from dw_refserver.ulid import new_ulid
 
 TERMINAL = ("completed", "failed", "cancelled", "terminated")
-COMMANDS = ("complete_workflow", "fail_workflow")
+CLOSING = ("complete_workflow", "fail_workflow")
+"""The commands that end a run: at most one, and the last."""
+COMMANDS = (*CLOSING, "schedule_activity")
 """The workflow-task commands that this server takes."""
 
 _WAITING_FOR_HISTORY = "WorkflowTaskWaitingForHistory"
@@ -56,6 +58,23 @@ class NewTask:
     delay: float = 0.0
     attempt_count: int = 0
     task_type: str = "workflow"
+    payload: str | None = None
+    activity_execution_id: str | None = None
+
+
+@dataclass(frozen=True)
+class NewActivity:
+    """An execution to create. `arguments` is a blob, `retry_policy` JSON text; the rest are seconds from the write."""
+
+    id: str
+    sequence: int
+    activity_type: str
+    payload_codec: str
+    arguments: str | None
+    retry_policy: str
+    start_within: int | None
+    close_within: int | None
+    deadline_within: int | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,10 @@ class Task:
     payload_codec: str
     compatibility: str | None
     last_history_sequence: int
+    seen_sequence: int
+    last_step: int
+    resume_sequence: int
+    run_queue: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +123,7 @@ class Decision:
     task_error: str | None = None
     events: Sequence[Event] = ()
     new_tasks: Sequence[NewTask] = ()
+    activities: Sequence[NewActivity] = ()
     answer: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -147,17 +171,62 @@ def _closed(task: Task) -> dict[str, Any]:
 
 def complete(task: Task, commands: Sequence[Mapping[str, Any]]) -> Decision:
     """Decide what a workflow task's commands write. Their form has been checked; their order has not."""
-    if any(command["type"] in COMMANDS for command in commands[:-1]):
+    if any(command["type"] in CLOSING for command in commands[:-1]):
         text = "A terminal command must be the only one of its kind, and the last."
         raise _refused(
             Claim(task.id, task.lease_owner or "", task.attempt_count), 409, "invalid_commands", text,
             outcome="rejected", recorded=False, run_id=task.run_id, run_status=task.run_status,
         )  # fmt: skip
-    last = commands[-1]
-    decision = _completed(task, last) if last["type"] == "complete_workflow" else _failed(task, last)
+    decision = _decided(task, commands)
     answer = {"outcome": "completed", "recorded": True, "run_id": task.run_id, "run_status": decision.run_status,
               "created_task_ids": [new.id for new in decision.new_tasks], "reason": None}  # fmt: skip
     return replace(decision, answer=answer)
+
+
+def _decided(task: Task, commands: Sequence[Mapping[str, Any]]) -> Decision:
+    """Schedule what is to be scheduled; then close the run or let it wait."""
+    closing = commands[-1] if commands[-1]["type"] in CLOSING else None
+    parts = [_scheduled(task, command, step) for step, command in enumerate(commands[: -1 if closing else None], 1)]
+    new_tasks = [new for _, _, new in parts]
+    after = replace(task, last_history_sequence=task.last_history_sequence + len(parts))
+    if closing is None:
+        decision = Decision("completed", "waiting", new_tasks=[*new_tasks, *_missed(task)])
+    else:
+        close = _completed if closing["type"] == "complete_workflow" else _failed
+        decision = replace(close(after, closing), new_tasks=new_tasks)
+    events = [*(event for _, event, _ in parts), *decision.events]
+    return replace(decision, activities=[activity for activity, _, _ in parts], events=events)
+
+
+_LIMITS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
+
+
+def _scheduled(task: Task, command: Mapping[str, Any], nth: int) -> tuple[NewActivity, Event, NewTask]:
+    """An activity as the `nth` new step: its execution, its event, its first task."""
+    given = command.get("retry_policy") or {}
+    policy = {"snapshot_version": 1, "max_attempts": given.get("max_attempts") or 1,
+              "backoff_seconds": given.get("backoff_seconds") or [], **{name: command.get(name) for name in _LIMITS},
+              "non_retryable_error_types": given.get("non_retryable_error_types") or []}  # fmt: skip
+    kind, queue, execution = command["activity_type"], command.get("queue") or task.run_queue, new_ulid()
+    arguments = command.get("arguments")
+    codec, blob = (arguments["codec"], arguments["blob"]) if isinstance(arguments, dict) else (
+        task.payload_codec, arguments)  # fmt: skip
+    to_start, to_close = command.get("schedule_to_start_timeout"), command.get("schedule_to_close_timeout")
+    first = min((seconds for seconds in (to_start, to_close) if seconds), default=None)
+    step, text = task.last_step + nth, orjson.dumps(policy).decode()
+    activity = NewActivity(execution, step, kind, codec, blob, text, to_start, to_close, first)
+    told = {"activity_execution_id": execution, "activity_type": kind, "sequence": step, "retry_policy": policy,
+            "queue": queue}  # fmt: skip
+    at = replace(task, last_history_sequence=task.last_history_sequence + nth - 1)
+    new = NewTask(new_ulid(), queue, kind, task.compatibility, task_type="activity", activity_execution_id=execution)
+    return activity, _event(at, "ActivityScheduled", told), new
+
+
+def _missed(task: Task) -> list[NewTask]:
+    """The next workflow task, if the one that is closed was claimed before the last event that a task must see."""
+    if task.resume_sequence <= task.seen_sequence:
+        return []
+    return [NewTask(new_ulid(), task.run_queue, task.workflow_type, task.compatibility)]
 
 
 def _completed(task: Task, command: Mapping[str, Any]) -> Decision:
@@ -182,8 +251,9 @@ def _event(task: Task, kind: str, payload: Mapping[str, Any]) -> Event:
 def fail(task: Task, failure: Mapping[str, Any]) -> Decision:
     """Decide what a worker's report means: nothing to do yet, a replay error that waits for repair, or a retry."""
     if failure.get("type") == _WAITING_FOR_HISTORY:
-        answer = {"outcome": "waiting_for_history", "recorded": True, "reason": None, "next_task_id": None}
-        return Decision("completed", "waiting", answer=answer)
+        missed = _missed(task)
+        told = {"outcome": "waiting_for_history", "next_task_id": missed[0].id if missed else None}
+        return Decision("completed", "waiting", new_tasks=missed, answer=told | {"recorded": True, "reason": None})
     error = failure["message"].replace("\0", "\ufffd")  # PostgreSQL's text holds no NUL; a report must not fail on it
     blocked = _REPLAY_FAILURE.search(f"{failure.get('type') or ''} {error}")
     again = [] if blocked else [_again(task)]

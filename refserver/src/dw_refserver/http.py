@@ -200,7 +200,8 @@ async def _admit(node: Node, endpoint: Endpoint, request: Request, raw: bytes, b
 
 def _backend_lost(endpoint: Endpoint, path: Mapping[str, str], body: Mapping[str, Any]) -> Refused:
     """503 with all that a client needs to send the same request again."""
-    known = ("worker_id", "task_queue", "poll_request_id", "lease_owner", "workflow_task_attempt")
+    known = ("worker_id", "task_queue", "poll_request_id", "lease_owner", "workflow_task_attempt",
+             "activity_attempt_id")  # fmt: skip
     fields = {name: body[name] for name in known if name in body} | dict(path) | dict(endpoint.lost)
     text = "The durable backend is unavailable; whether the request took effect is unknown."
     return Refused(503, "backend_unavailable", text, operation=endpoint.operation, outcome="unknown", retryable=True,

@@ -60,8 +60,8 @@ def worker_body(body: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
 
 def capabilities(settings: Settings) -> dict[str, Any]:
     """What the worker plane can do; only what is implemented is true."""
-    missing = ("query_tasks", "activity_retry_policy", "activity_timeouts", "child_workflow_retry_policy",
-               "child_workflow_timeouts", "parent_close_policy", "non_retryable_failures")  # fmt: skip
+    missing = ("query_tasks", "child_workflow_retry_policy", "child_workflow_timeouts", "parent_close_policy")
+    present = ("activity_retry_policy", "activity_timeouts", "non_retryable_failures")
     return {
         "long_poll_timeout": int(settings.poll_timeout),
         "supported_workflow_task_commands": list(COMMANDS),
@@ -70,6 +70,7 @@ def capabilities(settings: Settings) -> dict[str, Any]:
         "history_page_size_max": HISTORY_PAGE_MAX,
         "poll_status": True,
         **dict.fromkeys(missing, False),
+        **dict.fromkeys(present, True),
         "response_compression": [],
     }
 

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from starlette.routing import Route, Router
 
-from dw_refserver import cluster_info, control, readiness, worker_tasks, workers
+from dw_refserver import activity_tasks, cluster_info, control, readiness, worker_tasks, workers
 from dw_refserver.http import Endpoint, Path
 from dw_refserver.node import Node
 from dw_refserver.settings import ADMIN, OPERATOR, WORKER
@@ -16,6 +16,8 @@ _ANYBODY = (WORKER, OPERATOR, ADMIN)
 _RUN = "/api/workflows/{workflow_id}/runs/{run_id}"
 _TASKS = "/api/worker/workflow-tasks"
 _TASK = f"{_TASKS}/{{task_id}}"
+_ACTIVITIES = "/api/worker/activity-tasks"
+_ACTIVITY = f"{_ACTIVITIES}/{{task_id}}"
 _LOST_POLL = {"task": None, "poll_status": "backend_unavailable", "retry_same_poll_request_id": True}
 
 ENDPOINTS = (
@@ -32,6 +34,10 @@ ENDPOINTS = (
     Endpoint("POST", f"{_TASK}/heartbeat", worker_tasks.heartbeat, (WORKER,), "heartbeat_workflow_task"),
     Endpoint("POST", f"{_TASK}/complete", worker_tasks.complete, (WORKER,), "complete_workflow_task"),
     Endpoint("POST", f"{_TASK}/fail", worker_tasks.fail, (WORKER,), "fail_workflow_task"),
+    Endpoint("POST", f"{_ACTIVITIES}/poll", activity_tasks.poll, (WORKER,), "poll_activity_task", lost=_LOST_POLL),
+    Endpoint("POST", f"{_ACTIVITY}/heartbeat", activity_tasks.heartbeat, (WORKER,), "heartbeat_activity_task"),
+    Endpoint("POST", f"{_ACTIVITY}/complete", activity_tasks.complete, (WORKER,), "complete_activity_task"),
+    Endpoint("POST", f"{_ACTIVITY}/fail", activity_tasks.fail, (WORKER,), "fail_activity_task"),
 )
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from dw_refserver.activity_engine import Outcome
 from dw_refserver.settings import Settings
-from dw_refserver.store import maintenance, namespaces
+from dw_refserver.store import activities, maintenance, namespaces
 from dw_refserver.store.database import BackendUnavailableError, Database, cause_of, opened
 
 _PER_NAMESPACE = 100
@@ -38,9 +39,16 @@ async def evaluate_schedules(db: Database, limit: int) -> Tally:
 
 
 async def enforce_activity_timeouts(db: Database, limit: int) -> Tally:
-    """activity:timeout-enforce: time out what has passed a deadline."""
-    expired = await maintenance.expired_activities(db, limit)
-    return Tally(failures=[f"activity execution {row.id}: this server can't time it out" for row in expired])
+    """activity:timeout-enforce: end or retry each attempt that has passed a deadline."""
+    tally = Tally()
+    for row in await maintenance.expired_activities(db, limit):
+        try:
+            enforced = isinstance(await activities.expire(db, row.id), Outcome)
+        except (DBAPIError, BackendUnavailableError, LookupError, TypeError, ValueError) as error:
+            tally.failures.append(f"activity execution {row.id}: {cause_of(error)}")
+        else:
+            tally.done, tally.skipped = tally.done + enforced, tally.skipped + (not enforced)
+    return tally
 
 
 async def prune_history(db: Database, limit: int) -> Tally:

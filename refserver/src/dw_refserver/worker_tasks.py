@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 from collections.abc import Callable, Sequence
@@ -15,11 +14,11 @@ from dw_refserver import engine
 from dw_refserver.commands import check as check_commands
 from dw_refserver.engine import Claim, Decision, Refused, Task
 from dw_refserver.http import Answer, Call
+from dw_refserver.polling import hold
 from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, iso
-from dw_refserver.store import history, tasks, workers
-from dw_refserver.store.tasks import Poll
+from dw_refserver.store import history, tasks
 from dw_refserver.validation import Fields
-from dw_refserver.wake import Closing, Queue, Waiter
+from dw_refserver.wake import Queue
 
 _RESUME = dict.fromkeys((
     "workflow_wait_kind", "open_wait_id", "resume_source_kind", "resume_source_id", "workflow_update_id",
@@ -27,75 +26,19 @@ _RESUME = dict.fromkeys((
     "activity_attempt_id", "activity_type", "child_call_id", "child_workflow_run_id", "workflow_sequence",
     "workflow_event_type", "timer_id", "condition_wait_id", "condition_key", "condition_definition_fingerprint",
 ))  # fmt: skip
-"""The resume context: every key present, null until something other than a start creates tasks."""
+"""The resume context: every key present, null unless the task resumes from something."""
 
 
 async def poll(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/poll: a task at once, or as soon as there is one, or none in time."""
-    asked, hold, page_size = _asked(call)
-    with call.node.hub.wait_on(Queue(call.namespace, asked.queue)) as waiter:
-        try:
-            claimed = await _wait_for_task(call, asked, hold, waiter)
-        except Closing:
-            claimed = None
-        finally:
-            call.gone.cancel()
+    fields = Fields(call.body)
+    size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
+    claimed = await hold(call, fields, "workflow", tasks.claim)
     if claimed is None:
         return Answer({"task": None, "poll_status": "empty"})
-    upto = min(claimed.last_history_sequence, page_size)
+    upto = min(claimed.last_history_sequence, size)
     events = await history.page(call.node.db, claimed.workflow_run_id, 0, upto)
     return Answer({"task": _task_body(claimed, events), "poll_status": "leased"})
-
-
-def _asked(call: Call) -> tuple[Poll, float, int]:
-    """What is polled for, how long at most (both sides have a say), and how many events a page may hold."""
-    fields, settings = Fields(call.body), call.node.settings
-    asked = Poll(
-        call.namespace, queue=fields.needed("task_queue"), worker_id=fields.needed("worker_id"),
-        poll_request_id=fields.text("poll_request_id"), lease=settings.workflow_task_lease,
-        build_id=fields.text("build_id"),
-    )  # fmt: skip
-    wanted = fields.whole("timeout_seconds", 0, 60)
-    size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
-    fields.done()
-    return asked, settings.poll_timeout if wanted is None else min(settings.poll_timeout, wanted), size
-
-
-async def _wait_for_task(call: Call, asked: Poll, hold: float, waiter: Waiter) -> Row[Any] | None:
-    """Claim, else wait for a wake and claim again. Whoever has hung up claims nothing.
-
-    The claim itself holds only for a registered worker on its queue, so the registration is read, and a misfit
-    refused, only by a poll that has to wait.
-    """
-    loop = asyncio.get_running_loop()
-    deadline, gone = loop.time() + hold, call.gone
-    await asyncio.sleep(0)  # lets `gone` notice a client that left before its turn came
-    while not gone.done():
-        waiter.rearm()
-        claimed = await tasks.claim(call.node.db, asked)
-        if claimed is not None:
-            return claimed
-        waiter.types = frozenset((await _registered(call, asked)).supported_workflow_types)
-        if not await call.node.hub.woken(waiter, deadline - loop.time(), gone):
-            return None
-    return None
-
-
-async def _registered(call: Call, asked: Poll) -> Row[Any]:
-    """The worker's registration, or the refusal that a poll gets before it waits."""
-    worker = await workers.find(call.node.db, call.namespace, asked.worker_id)
-    if worker is None:
-        text = "Worker must be registered before polling. Call POST /worker/register first."
-        raise Refused(412, "worker_not_registered", text, worker_id=asked.worker_id)
-    if worker.task_queue != asked.queue:
-        text = f"Worker [{worker.worker_id}] is registered for task queue [{worker.task_queue}], not [{asked.queue}]."
-        both = {"registered_task_queue": worker.task_queue, "requested_task_queue": asked.queue}
-        raise Refused(409, "task_queue_mismatch", text, worker_id=worker.worker_id, **both)
-    if asked.build_id not in (None, worker.build_id):
-        text = f"Worker [{worker.worker_id}] is registered with another build id."
-        both = {"registered_build_id": worker.build_id, "requested_build_id": asked.build_id}
-        raise Refused(409, "build_id_mismatch", text, worker_id=worker.worker_id, **both)
-    return worker
 
 
 _SAME = ("workflow_type", "payload_codec", "run_status", "last_history_sequence", "compatibility", "lease_owner")
@@ -115,6 +58,7 @@ def _task_body(row: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
         "connection": None,
         "lease_expires_at": iso(row.lease_expires_at),
         **_RESUME,
+        **(row.payload or {}),
     }
 
 

@@ -16,6 +16,7 @@ TASK = Task(
     now=NOW, id="t1", namespace="default", status="leased", lease_owner="w", attempt_count=1, queue="q",
     lease_expires_at=NOW + timedelta(seconds=9), run_id="r1", run_status="pending", run_closed_reason=None,
     run_closed_at=None, workflow_type="t", payload_codec="avro", compatibility=None, last_history_sequence=2,
+    seen_sequence=2, last_step=0, resume_sequence=0, run_queue="q",
 )  # fmt: skip
 CLAIM = Claim("t1", "w", 1)
 

@@ -46,7 +46,42 @@ def test_other_worker_versions_are_refused(version: str | None, reason: str) -> 
         ({}, ".type"),
         ({"type": 7}, ".type"),
         ({"type": "teleport"}, ".type"),
-        ({"type": "schedule_activity"}, ".type"),
+        ({"type": "schedule_activity"}, ".activity_type"),
+        ({"type": "schedule_activity", "activity_type": "a", "parallel_group_path": []}, ".parallel_group_path"),
+        ({"type": "schedule_activity", "activity_type": "a", "arguments": [1]}, ".arguments"),
+        ({"type": "schedule_activity", "activity_type": "a", "queue": 3}, ".queue"),
+        ({"type": "schedule_activity", "activity_type": "a", "heartbeat_timeout": 0}, ".heartbeat_timeout"),
+        (
+            {"type": "schedule_activity", "activity_type": "a", "heartbeat_timeout": 9, "start_to_close_timeout": 5},
+            ".heartbeat_timeout",
+        ),
+        (
+            {
+                "type": "schedule_activity",
+                "activity_type": "a",
+                "start_to_close_timeout": 9,
+                "schedule_to_close_timeout": 5,
+            },
+            ".start_to_close_timeout",
+        ),
+        (
+            {
+                "type": "schedule_activity",
+                "activity_type": "a",
+                "schedule_to_start_timeout": 9,
+                "schedule_to_close_timeout": 5,
+            },
+            ".schedule_to_start_timeout",
+        ),
+        ({"type": "schedule_activity", "activity_type": "a", "retry_policy": "often"}, ".retry_policy"),
+        (
+            {"type": "schedule_activity", "activity_type": "a", "retry_policy": {"max_attempts": 0}},
+            ".retry_policy.max_attempts",
+        ),
+        (
+            {"type": "schedule_activity", "activity_type": "a", "retry_policy": {"backoff_seconds": [-1]}},
+            ".retry_policy.backoff_seconds",
+        ),
         ({"type": "start_timer", "heartbeat_timeout": 3}, ".heartbeat_timeout"),
         ({"type": "complete_workflow", "retry_policy": {}}, ".retry_policy"),
         ({"type": "complete_workflow", "result": {"codec": "json", "blob": "1"}}, ".result"),

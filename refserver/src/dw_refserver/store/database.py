@@ -151,6 +151,16 @@ async def execute_each(
         await connection.execute(statement, {name: values[name] for name in _names(statement)})
 
 
+async def execute_together(
+    connection: AsyncConnection, values: Mapping[str, Any], statements: Sequence[UpdateBase], *, postgres: bool
+) -> None:
+    """Run writes that don't depend on one another's results: as one statement where that can be, else in turn."""
+    if postgres:
+        await connection.execute(_together(tuple(statements)), values)
+    else:
+        await execute_each(connection, values, statements)
+
+
 @lru_cache
 def _together(statements: tuple[UpdateBase, ...]) -> sa.Select[Any]:
     parts = [statement.cte(f"part_{number}") for number, statement in enumerate(statements)]

@@ -17,10 +17,14 @@ from sqlalchemy import CTE, Insert, Row, Subquery, bindparam, insert, literal, s
 
 from dw_refserver.store.database import Database
 from dw_refserver.store.dialect import later, now
-from dw_refserver.store.tables import events, tasks
+from dw_refserver.store.tables import activities, events, tasks
 
 _EVENT = ("id", "sequence", "event_type", "payload", "workflow_task_id", "workflow_command_id")
-_TASK = ("id", "queue", "target_type", "compatibility", "attempt_count", "task_type")
+_TASK = (
+    "id", "queue", "target_type", "compatibility", "attempt_count", "task_type", "payload", "activity_execution_id",
+)  # fmt: skip
+_ACTIVITY = ("id", "sequence", "activity_type", "payload_codec", "arguments", "retry_policy")
+_WITHIN = ("start_within", "close_within", "deadline_within")
 
 
 @lru_cache
@@ -41,6 +45,18 @@ def create_tasks(*, postgres: bool, given: CTE | None = None) -> Insert:
     return insert(tasks).from_select(names, _only_if(given, rows, source))
 
 
+@lru_cache
+def create_activities(*, postgres: bool, given: CTE | None = None) -> Insert:
+    """Create the pending executions of parameter `activities` for `run`; with `given`, only if it has a row."""
+    within = dict.fromkeys(_WITHIN, sa.Float)
+    rows = _from_json(activities, _ACTIVITY, "activities", postgres=postgres, **within)
+    moments = later(rows.c.start_within), later(rows.c.close_within), later(rows.c.deadline_within)
+    source = select(bindparam("run"), literal("pending"), now(), *moments, *(rows.c[name] for name in _ACTIVITY))
+    names = ["workflow_run_id", "status", "created_at", "schedule_to_start_at", "schedule_to_close_at",
+             "next_deadline_at", *_ACTIVITY]  # fmt: skip
+    return insert(activities).from_select(names, _only_if(given, rows, source))
+
+
 def _only_if(given: CTE | None, rows: Subquery, source: sa.Select[Any]) -> sa.Select[Any]:
     return source.select_from(rows if given is None else rows.join(given, literal(value=True)))
 
@@ -55,7 +71,7 @@ def _from_json(
 
 
 def to_json(rows: Sequence[Any]) -> str:
-    """The value of a parameter `events` or `tasks`: dataclass instances as an array of objects."""
+    """The value of a parameter `events`, `tasks` or `activities`: dataclass instances as an array of objects."""
     return orjson.dumps([asdict(row) for row in rows]).decode()
 
 

@@ -9,7 +9,7 @@ from dw_refserver.store.database import Database
 from dw_refserver.store.dialect import now
 from dw_refserver.store.tables import metadata, namespaces
 
-HEAD = "0001"
+HEAD = "0002"
 """The schema version that this code works with: the newest migration."""
 
 _VERSION = table("alembic_version", column("version_num", String))

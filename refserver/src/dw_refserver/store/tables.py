@@ -25,6 +25,10 @@ class Moment(sa.TypeDecorator[datetime]):
     impl = sa.TIMESTAMP(timezone=True).with_variant(DATETIME(fsp=6), "mysql")
     cache_ok = True
 
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """MySQL takes no zone: what it stores is UTC."""
+        return value.astimezone(UTC).replace(tzinfo=None) if value and dialect.name == "mysql" else value
+
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """MySQL gives back naive values; what was stored is UTC."""
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
@@ -65,6 +69,10 @@ def _json(*names: str, nullable: bool = False) -> list[Column[Any]]:
 
 def _numbers(*names: str, nullable: bool = False) -> list[Column[int]]:
     return [Column(name, Integer, nullable=nullable) for name in names]
+
+
+def _counts(*names: str) -> list[Column[int]]:
+    return [Column(name, Integer, nullable=False, server_default="0") for name in names]
 
 
 def _moments(*names: str) -> list[Column[datetime]]:
@@ -118,12 +126,16 @@ runs = _table(
     *_json("memo", "output", nullable=True),
     Column("arguments", LongText),
     *_numbers("run_number", "last_history_sequence"),
+    *_counts("last_step", "resume_sequence"),
     *_numbers("run_timeout_seconds", nullable=True),
     *_moments("execution_deadline_at", "run_deadline_at"),
     *_moments("started_at", "closed_at", "archived_at", "last_progress_at"),
     UniqueConstraint("workflow_instance_id", "run_number", name="workflow_runs_instance_number"),
     Index("workflow_runs_closed", "namespace", "closed_at"),
 )
+"""`last_step` counts the run's workflow steps. `resume_sequence` is the last event that a workflow task must see: one
+that was claimed before it (`seen_sequence`) is followed by another when it is completed.
+"""
 
 tasks = _table(
     "workflow_tasks",
@@ -136,11 +148,14 @@ tasks = _table(
     *_texts(64, "poll_key", nullable=True),
     *_json("payload", nullable=True),
     *_numbers("attempt_count"),
+    *_counts("seen_sequence"),
+    _id("activity_execution_id", nullable=True),
     Column("last_error", LongText),
     *_moments("available_at", "leased_at", "lease_expires_at", "created_at", "closed_at"),
     UniqueConstraint("poll_key", name="workflow_tasks_poll_key"),
     Index("workflow_tasks_claim", "namespace", "queue", "task_type", "available_at", "id"),
     Index("workflow_tasks_run", "workflow_run_id", "status"),
+    Index("workflow_tasks_activity", "activity_execution_id"),
 )
 """One row per task.
 
@@ -178,8 +193,28 @@ activities = _table(
     _id("workflow_run_id"),
     *_texts(255, "activity_type"),
     *_texts(16, "status"),
-    *_moments("next_deadline_at"),
+    *_texts(32, "payload_codec", nullable=True),
+    _id("current_attempt_id", nullable=True),
+    Column("arguments", LongText),
+    *_json("retry_policy", "outcome", nullable=True),
+    *_counts("sequence", "attempt_count"),
+    *_moments("schedule_to_start_at", "start_to_close_at", "schedule_to_close_at", "heartbeat_at"),
+    *_moments("next_deadline_at", "last_heartbeat_at", "created_at", "closed_at"),
     Index("activity_executions_due", "status", "next_deadline_at"),
     Index("activity_executions_run", "workflow_run_id"),
 )
 """`next_deadline_at` is the earliest of an execution's deadlines, so that one index finds what has expired."""
+
+attempts = _table(
+    "activity_attempts",
+    _id(primary=True),
+    _id("activity_execution_id"),
+    _id("workflow_run_id"),
+    _id("task_id"),
+    *_texts(255, "lease_owner"),
+    *_texts(16, "status"),
+    *_numbers("number"),
+    *_moments("started_at", "closed_at"),
+    Index("activity_attempts_run", "workflow_run_id"),
+)
+"""One row per claim of an activity task; the task's row is the lease of the current one."""

@@ -9,14 +9,14 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Float, Row, Select, String, UpdateBase, bindparam, case, literal, select, update
+from sqlalchemy import Column, Float, Row, Select, String, UpdateBase, bindparam, case, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.engine import Claim, Decision, Task, guard
 from dw_refserver.store.database import Database, LostRaceError, execute_each
 from dw_refserver.store.dialect import later, now, seconds_until, supports
-from dw_refserver.store.history import append_events, create_tasks, to_json
+from dw_refserver.store.history import append_events, create_activities, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, runs, tasks, workers
 
 T, R, W = tasks.c, runs.c, workers.c
@@ -63,24 +63,28 @@ class Poll:
                 "lease": self.lease, "build": self.build_id, "kind": self.task_type}  # fmt: skip
 
 
+_SEEN = select(R.last_history_sequence).where(R.id == T.workflow_run_id).scalar_subquery().label("seen")
+"""How much of the history the claim shows; what comes later needs another task."""
+
+
 def _held_by_this_poll() -> Select[Any]:
     """The task that this very poll was given before, if its answer got lost. Its attempt rises only if it lapsed."""
     return (
-        select(T.id, case((T.lease_expires_at <= now(), 1), else_=0).label("bump"))
+        select(T.id, case((T.lease_expires_at <= now(), 1), else_=0).label("bump"), _SEEN)
         .where(T.poll_key == bindparam("poll", type_=String), T.status == "leased")
         .with_for_update()
     )
 
 
-def _next_in_line() -> Select[Any]:
+def _next_in_line(types: Column[Any] = W.supported_workflow_types) -> Select[Any]:
     """The longest-due task that this registered worker can run and nobody else is claiming right now."""
     mine = (W.namespace == T.namespace) & (W.worker_id == bindparam("worker")) & (W.task_queue == T.queue)
     return (
-        select(T.id, literal(1, sa.Integer).label("bump"))
+        select(T.id, literal(1, sa.Integer).label("bump"), _SEEN)
         .join_from(tasks, workers, mine)
         .where(T.namespace == bindparam("ns"), T.queue == bindparam("q"), T.task_type == bindparam("kind"))
         .where(T.available_at <= now())
-        .where(supports(W.supported_workflow_types, T.target_type))
+        .where(supports(types, T.target_type))
         .where(T.compatibility.is_(None) | (T.compatibility == W.build_id))
         .where(bindparam("build", type_=String).is_(None) | (bindparam("build", type_=String) == W.build_id))
         .order_by(T.available_at, T.id)
@@ -97,16 +101,21 @@ def _claim_in_one() -> Select[Any]:
     claimed = (
         update(tasks)
         .where(T.id == chosen.c.id)
-        .values(**_HELD, attempt_count=T.attempt_count + chosen.c.bump)
+        .values(**_HELD, attempt_count=T.attempt_count + chosen.c.bump, seen_sequence=chosen.c.seen)
         .returning(tasks)
         .cte("claimed")
     )
     return select(claimed, *_RUN_COLUMNS).join(runs, R.id == claimed.c.workflow_run_id)
 
 
-_HELD_BY_THIS_POLL, _NEXT_IN_LINE = _held_by_this_poll(), _next_in_line()
+_HELD_BY_THIS_POLL = _held_by_this_poll()
+_NEXT_IN_LINE = {"workflow": _next_in_line(), "activity": _next_in_line(W.supported_activity_types)}
 _CHOSEN = T.id == bindparam("chosen")
-_TAKE = update(tasks).where(_CHOSEN).values(**_HELD, attempt_count=T.attempt_count + bindparam("bump"))
+TAKE = (
+    update(tasks)
+    .where(_CHOSEN)
+    .values(**_HELD, attempt_count=T.attempt_count + bindparam("bump"), seen_sequence=bindparam("seen"))
+)
 _TAKEN = select(tasks, *_RUN_COLUMNS).join_from(tasks, runs, R.id == T.workflow_run_id).where(_CHOSEN)
 
 
@@ -123,14 +132,21 @@ async def claim(db: Database, poll: Poll) -> Row[Any] | None:
 
 
 async def _claim_in_turn(connection: AsyncConnection, poll: Poll) -> Row[Any] | None:
-    chosen = None
-    if poll.poll_request_id:
-        chosen = (await connection.execute(_HELD_BY_THIS_POLL, poll.values)).first()
-    chosen = chosen or (await connection.execute(_NEXT_IN_LINE, poll.values)).first()
+    chosen = await choose(connection, poll)
     if chosen is None:
         return None
-    await connection.execute(_TAKE, {**poll.values, "chosen": chosen.id, "bump": chosen.bump})
+    await connection.execute(TAKE, {**poll.values, "chosen": chosen.id, "bump": chosen.bump, "seen": chosen.seen})
     return (await connection.execute(_TAKEN, {"chosen": chosen.id})).first()
+
+
+async def choose(connection: AsyncConnection, poll: Poll) -> Row[Any] | None:
+    """Lock the task that this poll holds already, or else the next in line for it."""
+    if poll.poll_request_id:
+        held: Row[Any] | None = (await connection.execute(_HELD_BY_THIS_POLL, poll.values)).first()
+        if held is not None:
+            return held
+    free: Row[Any] | None = (await connection.execute(_NEXT_IN_LINE[poll.task_type], poll.values)).first()
+    return free
 
 
 _LOOK: Select[Any] = (
@@ -138,7 +154,8 @@ _LOOK: Select[Any] = (
         now().label("now"), T.id, T.status, T.lease_owner, T.lease_expires_at, T.attempt_count, T.queue, T.namespace,
         T.compatibility, R.id.label("run_id"), R.status.label("run_status"),
         R.closed_reason.label("run_closed_reason"), R.closed_at.label("run_closed_at"), R.workflow_type,
-        R.payload_codec, R.last_history_sequence,
+        R.payload_codec, R.last_history_sequence, T.seen_sequence, R.last_step, R.resume_sequence,
+        R.queue.label("run_queue"),
     )
     .join_from(tasks, runs, R.id == T.workflow_run_id)
     .where(T.id == bindparam("task"), T.namespace == bindparam("ns"), T.task_type == "workflow")
@@ -189,6 +206,7 @@ async def _settle_locked(
     decision = judge(task)
     writes: list[UpdateBase] = [_CLOSE_BOTH]
     writes += [append_events(postgres=False)] if decision.events else []
+    writes += [create_activities(postgres=False)] if decision.activities else []
     writes += [create_tasks(postgres=False)] if decision.new_tasks else []
     await execute_each(connection, _settlement(task, decision), writes)
     return decision
@@ -202,6 +220,7 @@ def _settlement(task: Task, decision: Decision) -> dict[str, Any]:
         "run_status": decision.run_status, "closed_reason": decision.closed_reason, "output": decision.output,
         "closes": decision.closed_reason is not None, "appended": len(decision.events),
         "events": to_json(decision.events), "tasks": to_json(decision.new_tasks),
+        "activities": to_json(decision.activities), "steps": len(decision.activities),
     }  # fmt: skip
 
 
@@ -219,6 +238,7 @@ _CLOSED_RUN = {
     R.closed_at: case((bindparam("closes", type_=sa.Boolean), now())),
     R.last_progress_at: now(),
     R.last_history_sequence: R.last_history_sequence + bindparam("appended", type_=sa.Integer),
+    R.last_step: R.last_step + bindparam("steps", type_=sa.Integer),
 }
 
 
@@ -239,7 +259,7 @@ def _settle_in_one() -> Select[Any]:
     )
     close_task = update(tasks).where(T.id == unchanged.c.id).values(_CLOSED_TASK)
     close_run = update(runs).where(R.id == unchanged.c.run_id).values(_CLOSED_RUN)
-    appends = append_events(postgres=True, given=unchanged), create_tasks(postgres=True, given=unchanged)
+    appends = (make(postgres=True, given=unchanged) for make in (append_events, create_activities, create_tasks))
     parts: list[UpdateBase] = [close_task, close_run, *appends]
     return select(unchanged.c.id).add_cte(*(part.cte(f"part_{number}") for number, part in enumerate(parts)))
 
