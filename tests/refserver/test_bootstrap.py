@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from dw_refserver import migrations
 from dw_refserver.settings import load
 from dw_refserver.store.database import opened
 from dw_refserver.store.namespaces import HEAD
@@ -55,6 +59,28 @@ def test_an_interrupted_migration_can_be_run_again(cluster: Cluster) -> None:
     done = cluster.run("bootstrap")
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"bootstrap: schema version none -> {HEAD}")
     assert cluster.a.get("/ready").status == 200
+
+
+def test_a_database_of_the_first_release_migrates_and_keeps_its_rows(cluster: Cluster) -> None:
+    cluster.a.start("old", workflow_id="from-the-first-release")
+    asyncio.run(to_version(cluster, "0001"))
+    assert cluster.a.get("/ready").body["checks"]["migrations"]["status"] == "missing"
+    done = cluster.run("bootstrap")
+    assert done.stdout.splitlines()[0] == f"bootstrap: schema version 0001 -> {HEAD}"
+    assert cluster.a.get("/workflows/from-the-first-release").status == 200
+    cluster.a.register("w", "old")
+    assert cluster.b.complete(cluster.a.poll("w", "old").body["task"]).status == 200
+
+
+async def to_version(cluster: Cluster, version: str) -> None:
+    def downgrade(connection: Any) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes["connection"] = connection
+        command.downgrade(config, version)
+
+    async with opened(load(cluster.env).database, "test") as db, db.transaction.begin() as connection:
+        await connection.run_sync(downgrade)
 
 
 def test_the_tables_are_what_the_queries_think(cluster: Cluster) -> None:

@@ -21,6 +21,7 @@ EXCHANGES = {exchange["name"]: exchange for exchange in RECORDED["exchanges"]}
 VOLATILE = {
     "blob", "timestamp", "id", "protocol_version", "supported_version", "started_at", "closed_at", "recorded_at",
     "last_progress_at", "lease_expires_at", "server_id", "requested_version", "remediation", "run_closed_at",
+    "last_heartbeat_at", "start_to_close", "heartbeat",
 }  # fmt: skip
 """Fields whose value differs from run to run or with the protocol version; their presence and type are compared."""
 
@@ -33,14 +34,16 @@ EVERYWHERE = {
 
 COUNTS = ("task.last_history_sequence", "task.total_history_events")
 NO_START_REJECTED = "a refused duplicate start writes no StartRejected event into the history of the run that is there"
+NO_HEARTBEAT_EVENT = f"{NO_START_REJECTED}; and a heartbeat writes no event, as in the newest protocol's inventories"
+STEP = "steps are numbered by their own counter, as the newest protocol has it, not by the history's"
 DEVIATIONS: dict[str, dict[str, str]] = {
-    "010-register-missing-worker-id": {"worker_id": "generated, so it differs each time"},
     "012-register-bad-runtime": {"status": "rust is a runtime in the newest protocol"},
     "021-worker-heartbeat": {"retention": "pruning belongs to the scheduler alone, so a heartbeat prunes nothing"},
     "025-start-duplicate": {"reason": "added in the newest protocol: clients tell a duplicate by it"},
     "050-wf-poll-with-task": dict.fromkeys(COUNTS, NO_START_REJECTED),
     "051-wf-poll-same-poll-request-id": dict.fromkeys(COUNTS, NO_START_REJECTED),
     "059-wf-task-history": {"total_history_events": NO_START_REJECTED},
+    "082-wf-poll-after-activity": {**dict.fromkeys(COUNTS, NO_HEARTBEAT_EVENT), "task.workflow_sequence": STEP},
     "202-method-not-allowed": {"message": "names the methods that this server has there"},
 }
 """Every known difference, by exchange and field, with its reason. One that is gone fails, so the table stays true."""
@@ -75,7 +78,7 @@ class Replay:
         elif isinstance(theirs, list) and isinstance(ours, list):
             for each in zip(theirs, ours, strict=False):
                 self.learn(*each)
-        elif isinstance(theirs, str) and isinstance(ours, str) and re.fullmatch(r"01[0-9a-z]{24}", theirs):
+        elif isinstance(theirs, str) and isinstance(ours, str) and re.fullmatch(r"01[0-9a-zA-Z]{24}", theirs):
             self.ours.setdefault(theirs, ours)
 
     def prepare(self, workflow_id: str, recorded: dict[str, Any]) -> None:
