@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dw_refserver.engine import COMMANDS
+from dw_refserver.engine import COMMANDS, TIMEOUTS
 from dw_refserver.protocol import invalid
 from dw_refserver.validation import Fields, is_blob, is_envelope
 
-_ACTIVITY = ("schedule_activity",)
 _ONLY_IN: Mapping[str, Sequence[str]] = {
     "retry_policy": ("schedule_activity", "start_child_workflow"),
-    "start_to_close_timeout": _ACTIVITY,
-    "schedule_to_start_timeout": _ACTIVITY,
-    "schedule_to_close_timeout": _ACTIVITY,
-    "heartbeat_timeout": _ACTIVITY,
+    **dict.fromkeys(TIMEOUTS, ("schedule_activity",)),
 }
 
 
@@ -65,7 +61,6 @@ def _activity(command: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _retry_policy(command.get("retry_policy"))
 
 
-_TIMEOUTS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
 _WITHIN = (("heartbeat_timeout", "start_to_close_timeout"), ("start_to_close_timeout", "schedule_to_close_timeout"),
            ("schedule_to_start_timeout", "schedule_to_close_timeout"))  # fmt: skip
 _LONGEST = 10 * 366 * 86_400
@@ -73,7 +68,7 @@ _LONGEST = 10 * 366 * 86_400
 
 def _timeouts(command: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     fields = Fields(command)
-    given = {name: fields.whole(name, 1, _LONGEST) for name in _TIMEOUTS}
+    given = {name: fields.whole(name, 1, _LONGEST) for name in TIMEOUTS}
     yield from fields.errors.items()
     for name, outer in _WITHIN:
         if (given[name] or 0) > (given[outer] or _LONGEST):

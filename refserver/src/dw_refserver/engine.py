@@ -21,6 +21,8 @@ CLOSING = ("complete_workflow", "fail_workflow")
 """The commands that end a run: at most one, and the last."""
 COMMANDS = (*CLOSING, "schedule_activity")
 """The workflow-task commands that this server takes."""
+TIMEOUTS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
+"""An activity's own, in seconds."""
 
 _WAITING_FOR_HISTORY = "WorkflowTaskWaitingForHistory"
 _REPLAY_FAILURE = re.compile(r"non.?determinis|replay.?(error|mismatch)", re.IGNORECASE)
@@ -198,14 +200,11 @@ def _decided(task: Task, commands: Sequence[Mapping[str, Any]]) -> Decision:
     return replace(decision, activities=[activity for activity, _, _ in parts], events=events)
 
 
-_LIMITS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
-
-
 def _scheduled(task: Task, command: Mapping[str, Any], nth: int) -> tuple[NewActivity, Event, NewTask]:
     """An activity as the `nth` new step: its execution, its event, its first task."""
     given = command.get("retry_policy") or {}
     policy = {"snapshot_version": 1, "max_attempts": given.get("max_attempts") or 1,
-              "backoff_seconds": given.get("backoff_seconds") or [], **{name: command.get(name) for name in _LIMITS},
+              "backoff_seconds": given.get("backoff_seconds") or [], **{name: command.get(name) for name in TIMEOUTS},
               "non_retryable_error_types": given.get("non_retryable_error_types") or []}  # fmt: skip
     kind, queue, execution = command["activity_type"], command.get("queue") or task.run_queue, new_ulid()
     arguments = command.get("arguments")

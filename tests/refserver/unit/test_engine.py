@@ -108,3 +108,28 @@ def test_a_start_writes_two_events_and_one_task() -> None:
     payload = orjson.loads(events[1].payload)
     assert (payload["workflow_run_id"], payload["memo"]) == ("r1", {"k": 1})
     assert (task.queue, task.target_type, task.attempt_count) == ("q", "t", 0)
+
+
+def test_activities_are_numbered_as_steps_of_their_run() -> None:
+    task = replace(TASK, last_step=4)
+    commands = [{"type": "schedule_activity", "activity_type": kind, "queue": kind} for kind in ("a", "b")]
+    decision = engine.complete(task, [*commands, {"type": "complete_workflow"}])
+    assert [(event.sequence, event.event_type) for event in decision.events] == [
+        (3, "ActivityScheduled"), (4, "ActivityScheduled"), (5, "WorkflowCompleted"),
+    ]  # fmt: skip
+    assert [activity.sequence for activity in decision.activities] == [5, 6]
+    assert [orjson.loads(event.payload)["sequence"] for event in decision.events[:2]] == [5, 6]
+    assert [(new.task_type, new.queue, new.target_type) for new in decision.new_tasks] == [
+        ("activity", "a", "a"), ("activity", "b", "b"),
+    ]  # fmt: skip
+    assert decision.answer["created_task_ids"] == [new.id for new in decision.new_tasks]
+
+
+@pytest.mark.parametrize(("resume", "more"), [(2, 0), (3, 1)])
+def test_what_came_after_the_claim_makes_the_next_task(resume: int, more: int) -> None:
+    task = replace(TASK, resume_sequence=resume)
+    scheduled = engine.complete(task, [{"type": "schedule_activity", "activity_type": "a"}])
+    assert [new.task_type for new in scheduled.new_tasks] == ["activity", *["workflow"] * more]
+    assert scheduled.run_status == "waiting"
+    waiting = engine.fail(task, {"type": "WorkflowTaskWaitingForHistory", "message": "no new command"})
+    assert len(waiting.new_tasks) == more
