@@ -74,6 +74,7 @@ def fragile(
         yield made
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--numprocesses=2 --dist=loadgroup`, one process per database: what is shared in a session stays shared."""
     for item in items:
