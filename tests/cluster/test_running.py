@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -97,11 +96,11 @@ def test_a_running_cluster_is_not_judged_by_other_settings(invoke: Invoke, db: s
     assert "another-token" not in ran.err + ran.out
 
 
-@pytest.mark.parametrize("verb", ["bootstrap", "migrate"])
-def test_the_one_shot_job_may_run_again(invoke: Invoke, db: str, verb: str) -> None:
-    ran = invoke(verb, f"--db={db}")
-    assert ran.code == 0, ran.err
-    assert ran.out.strip()
+def test_the_one_shot_job_may_run_again(invoke: Invoke, db: str) -> None:
+    for verb in ("bootstrap", "migrate"):
+        ran = invoke(verb, f"--db={db}")
+        assert ran.code == 0, ran.err
+        assert ran.out.strip()
     assert invoke("smoke", f"--db={db}").code == 0
 
 
@@ -186,8 +185,6 @@ def test_a_dead_node_is_named(invoke: Invoke, client: Any, db: str) -> None:
     assert {"nodes-ready", "containers-steady"} <= set(broken)
     assert "server-b: exited with status 137" in broken["containers-steady"]["evidence"]
     assert broken["containers-steady"]["then"] == f"invoke logs --service=server-b --db={db}"
-    text = invoke("smoke", f"--db={db}").out
-    assert re.search(r"✗ Verdict: BROKEN .* exit 10\)", text)
     refused = invoke("up", f"--db={db}")
     assert refused.code == 13
     assert "Only a part" in refused.err
