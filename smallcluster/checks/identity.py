@@ -87,14 +87,10 @@ def nodes_are_one_release(infos: NodeInfos) -> Judgement:
     if silent:
         return silent
     facts = {route: _release(answer.body) for route, answer in infos.answers.items()}
-    differing = sorted(
-        name
-        for name in {name for release in facts.values() for name in release}
-        if len({str(release.get(name)) for release in facts.values()}) > 1
-    )
     evidence = [f"{route}: " + _listed(release) for route, release in facts.items()]
-    versions = {str(release["version"]) for release in facts.values()}
-    untold = sorted({name for release in facts.values() for name, value in release.items() if value is None})
+    told = {name: [release[name] for release in facts.values()] for name in _release({})}
+    untold = sorted(name for name, values in told.items() if None in values)
+    differing = sorted(name for name, values in told.items() if len(set(map(str, values))) > 1)
     if untold:
         return unknown(*evidence, cause=f"a node does not tell its {', '.join(untold)}.")
     if differing:
@@ -104,7 +100,7 @@ def nodes_are_one_release(infos: NodeInfos) -> Judgement:
             cause="nodes run different images or env files: a mixed or half-done upgrade.",
             then="invoke status",
         )
-    if versions != {infos.app_version}:
+    if set(map(str, told["version"])) != {infos.app_version}:
         return broken(
             *evidence,
             expected=f"version {infos.app_version}, as APP_VERSION says",
