@@ -198,13 +198,6 @@ def credentials_from(value: Callable[[str], str]) -> Credentials:
     return Credentials(control=control, worker=worker, admin=value("DW_ADMIN_TOKEN") or control)
 
 
-def redact(text: str, secrets: tuple[str, ...]) -> str:
-    """Hide every secret in a text that goes into a report, a log or a transcript."""
-    for secret in secrets:
-        text = text.replace(secret, "(hidden)")
-    return text
-
-
 def transcript_of(exchange: Exchange) -> Mapping[str, Any]:
     """The exchange as one transcript record (JSON lines). Headers are left out: they hold tokens."""
     return {

@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from smallcluster import engine, waiting
-from smallcluster.api import redact
 from smallcluster.compose import Compose, Outcome
 from smallcluster.containers import BALANCER, Container, read_containers
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
 from smallcluster.milestones import Milestones
 from smallcluster.paths import CHECKOUT
 from smallcluster.progress import Progress, Step
+from smallcluster.redaction import redact
 from smallcluster.settings import Database, Settings
 from smallcluster.teardown import take_down
 

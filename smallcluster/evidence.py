@@ -14,6 +14,7 @@ from smallcluster import api, engine, files, render
 from smallcluster.containers import Container
 from smallcluster.errors import PersonError
 from smallcluster.observed import Observed
+from smallcluster.redaction import redact
 from smallcluster.settings import Settings
 
 KEPT_RUNS = 20
@@ -59,12 +60,12 @@ class Evidence:
             self._write(f"logs/{service}.log", log)
 
     def _write(self, name: str, text: str) -> None:
-        files.write_public(self.folder / name, api.redact(text, self.secrets))
+        files.write_public(self.folder / name, redact(text, self.secrets))
 
     def _hidden(self, value: Any) -> Any:  # noqa: ANN401 - JSON values are anything
         """The value with the secrets hidden in every text it holds, before JSON escapes what is in them."""
         if isinstance(value, str):
-            return api.redact(value, self.secrets)
+            return redact(value, self.secrets)
         if isinstance(value, Mapping):
             return {self._hidden(key): self._hidden(one) for key, one in value.items()}
         if isinstance(value, list | tuple):

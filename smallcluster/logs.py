@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from smallcluster import engine, interrupts
-from smallcluster.api import redact
 from smallcluster.containers import Container, read_containers
 from smallcluster.errors import AskedWronglyError, MachineCannotError
 from smallcluster.interrupts import Interruption
+from smallcluster.redaction import redact
 from smallcluster.settings import Settings
 
 if TYPE_CHECKING:

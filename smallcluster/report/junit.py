@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 from smallcluster import files
-from smallcluster.api import redact
+from smallcluster.redaction import redact
 from smallcluster.smoke import SmokeReport
 from smallcluster.verdicts import Finding, Verdict
 
