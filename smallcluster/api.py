@@ -88,14 +88,18 @@ class Api:
         """POST a JSON body; `patience` is how many seconds to wait for the answer."""
         return self._send("POST", path, body, plane, patience)
 
-    def register_worker(self, worker_id: str, queue: str, workflow_type: str) -> Exchange:
-        """Register an external worker for one workflow type on one task queue."""
+    def delete(self, path: str, plane: Plane = "control") -> Exchange:
+        """DELETE a path."""
+        return self._send("DELETE", path, None, plane, ANSWER_SECONDS)
+
+    def register_worker(self, worker_id: str, queue: str, workflow_type: str, activity_type: str) -> Exchange:
+        """Register an external worker for one workflow type and one activity type on one task queue."""
         body = {
             "worker_id": worker_id,
             "task_queue": queue,
             "runtime": "python",
             "supported_workflow_types": [workflow_type],
-            "supported_activity_types": [],
+            "supported_activity_types": [activity_type],
         }
         return self.post("/api/worker/register", body, "worker")
 
@@ -111,8 +115,15 @@ class Api:
 
     def poll_workflow_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
         """Long-poll for a workflow task; the node may hold the request for `hold` seconds."""
+        return self._poll("workflow", worker_id, queue, hold)
+
+    def poll_activity_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
+        """Long-poll for an activity task."""
+        return self._poll("activity", worker_id, queue, hold)
+
+    def _poll(self, kind: str, worker_id: str, queue: str, hold: int) -> Exchange:
         body = {"worker_id": worker_id, "task_queue": queue, "timeout_seconds": hold}
-        return self.post("/api/worker/workflow-tasks/poll", body, "worker", patience=hold + ANSWER_SECONDS)
+        return self.post(f"/api/worker/{kind}-tasks/poll", body, "worker", patience=hold + ANSWER_SECONDS)
 
     def complete_workflow_task(self, task: JsonBody, commands: list[JsonBody]) -> Exchange:
         """Complete a leased workflow task, named by the poll's answer, with workflow commands."""
@@ -122,6 +133,15 @@ class Api:
             "commands": commands,
         }
         return self.post(f"/api/worker/workflow-tasks/{task.get('task_id')}/complete", body, "worker")
+
+    def heartbeat_activity_task(self, task: JsonBody) -> Exchange:
+        """Say that a leased activity is still being worked on."""
+        return self.post(f"/api/worker/activity-tasks/{task.get('task_id')}/heartbeat", _attempt_of(task), "worker")
+
+    def complete_activity_task(self, task: JsonBody, result: JsonBody | None) -> Exchange:
+        """Complete a leased activity task with a payload envelope."""
+        body = _attempt_of(task) | {"result": result}
+        return self.post(f"/api/worker/activity-tasks/{task.get('task_id')}/complete", body, "worker")
 
     def describe(self, workflow_id: str, run_id: str | None = None) -> Exchange:
         """Describe a workflow's current run, or one run of it."""
@@ -172,6 +192,11 @@ class Api:
         except requests.RequestException as failure:
             return None, _cause(failure)
         return answer, ""
+
+
+def _attempt_of(task: JsonBody) -> JsonBody:
+    """Who speaks about an activity task: the attempt and the lease owner that the poll's answer named."""
+    return {"activity_attempt_id": task.get("activity_attempt_id"), "lease_owner": task.get("lease_owner")}
 
 
 def _json_object(answer: requests.Response) -> JsonBody:

@@ -49,6 +49,13 @@ RULES: tuple[Rule, ...] = (
         "The scheduler runs schedule:evaluate, activity:timeout-enforce and history:prune.",
         _SCHEDULER,
     ),
+    Rule("scheduler.fires-once", "A schedule that has come due is fired by the scheduler, once.", _SCHEDULER),
+    Rule("scheduler.times-out", "An activity past its deadline is timed out by the scheduler.", _SCHEDULER),
+    Rule(
+        "scheduler.prunes",
+        "Closed runs past their namespace's retention are pruned by the scheduler, and nothing else is.",
+        _SCHEDULER,
+    ),
     Rule("operator.server-id", "Each API node has a DW_SERVER_ID of its own.", _OPERATOR),
     Rule(
         "operator.same-version",

@@ -1,4 +1,4 @@
-"""What checks and evidence need of a running cluster: to look at it, and nothing else."""
+"""What checks and evidence need of a running cluster: to look at it, and to ask its database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from smallcluster.settings import Settings
 
 
 class Observed(Protocol):
-    """A running cluster: its addresses, its containers, what they printed."""
+    """A running cluster: its addresses, its containers, what they printed, its database."""
 
     @property
     def settings(self) -> Settings:
@@ -26,4 +26,8 @@ class Observed(Protocol):
 
     def log_of(self, container: Container, tail: int | Literal["all"] = "all") -> str:
         """What a container printed."""
+        ...
+
+    def query(self, sql: str) -> list[str]:
+        """Run one SQL statement as the application's user; a line per row, its columns separated by tabs."""
         ...

@@ -16,9 +16,6 @@ from smallcluster.evidence import Evidence
 from smallcluster.progress import Phase, Progress
 from smallcluster.verdicts import EXIT_CODES, Finding, Verdict, merged
 
-CHECKS_AT_ONCE = 6
-"""How many checks look at the same time; they spend their time waiting for answers."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeReport:
@@ -151,15 +148,19 @@ def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Fi
             say=step.say,
         )
         live.worker_protocol = _worker_protocol(live)
-        pool = ThreadPoolExecutor(max_workers=CHECKS_AT_ONCE)
+        pool = ThreadPoolExecutor(max_workers=len(checks.ALL))  # they spend their time waiting for answers
         try:
-            with interrupts.deferred():
-                running = [pool.submit(check.run, live) for check in checks.ALL]
-            findings = tuple(future.result() for future in running)
+            with interrupts.deferred():  # those that must wait for something begin first
+                by_waits = sorted(checks.ALL, key=lambda check: check.waits, reverse=True)
+                running = {check.id: pool.submit(check.run, live) for check in by_waits}
+            findings = tuple(running[check.id].result() for check in checks.ALL)
         finally:  # an interrupt must not wait for requests in flight: they end by their own timeouts
             pool.shutdown(wait=False, cancel_futures=True)
         holding = sum(finding.verdict is Verdict.HOLDS for finding in findings)
-        step.done(f"{holding} hold, {len(findings) - holding} do not")
+        waits = max(finding.waits for finding in findings)
+        step.done(
+            f"{holding} hold, {len(findings) - holding} do not; the longest wait that a check states: {waits:g} s"
+        )
     return findings
 
 

@@ -52,13 +52,17 @@ def unknown(*evidence: str, cause: str = "", then: str = "") -> Judgement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One check's judgement in a run, with what the check is and how long it took (seconds)."""
+    """One check's judgement in a run, with what the check is and how long it took (seconds).
+
+    `waits` is how much of that the check had to let pass, by its own statement.
+    """
 
     check: str
     title: str
     rules: tuple[str, ...]
     judgement: Judgement
     seconds: float
+    waits: float = 0.0
 
     @property
     def verdict(self) -> Verdict:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from smallcluster.checks import health, identity, races, topology, traffic, wakes
+from smallcluster.checks import (
+    activities,
+    health,
+    identity,
+    races,
+    retention,
+    schedules,
+    topology,
+    traffic,
+    wakes,
+)
 from smallcluster.checks.base import Check
 
 ALL: tuple[Check[Any], ...] = (
@@ -23,11 +33,16 @@ ALL: tuple[Check[Any], ...] = (
     traffic.task_completed_on_other_node,
     traffic.run_verified_through_balancer,
     traffic.completions_are_fenced,
+    activities.activity_crosses_nodes,
+    activities.activity_completions_are_fenced,
     wakes.wakes_cross_nodes,
     races.racing_pollers_share_no_task,
     topology.bootstrap_completed_once,
     topology.containers_steady,
     topology.one_scheduler,
     topology.scheduler_passes_ran,
+    schedules.due_schedule_fires_once,
+    activities.expired_activity_times_out,
+    retention.closed_run_is_pruned,
     topology.private_services,
 )

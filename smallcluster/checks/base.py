@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from smallcluster.api import Api, Credentials, Exchange
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 F = TypeVar("F")
 
 
+class Need(StrEnum):
+    """What a check's probe must be given to look at a cluster, beside plain HTTP, which every check may use."""
+
+    ENGINE = "the Docker engine that runs it"
+    DATABASE = "its database's own client"
+    OUR_ENV = "an environment rendered here"
+
+
 @dataclass
 class Live:
     """A running cluster as probes see it. Each probe runs once; its facts are shared by all checks that name it."""
@@ -32,6 +41,8 @@ class Live:
     record: Callable[[Exchange], None]
     say: Callable[[str], None] = lambda _: None
     worker_protocol: str = "1.0"
+    offers: frozenset[Need] = frozenset(Need)
+    """What this cluster lets a probe use; a check that needs more is unknown here."""
     _facts: dict[Any, Future[Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -74,44 +85,66 @@ class Live:
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Generic[F]):
-    """A named check: the rules it proves, the probe that looks, the judge that decides."""
+    """A named check: the rules it proves, the probe that looks, the judge that decides.
+
+    `needs` is what the probe uses beside HTTP. `waits` is how many seconds it must let pass for what it looks at to
+    become due, with the environment rendered here: no cluster can make it shorter.
+    """
 
     id: str
     title: str
     rules: tuple[str, ...]
     probe: Callable[[Live], F]
     judge: Callable[[F], Judgement]
+    needs: frozenset[Need] = frozenset()
+    waits: float = 0.0
 
     def run(self, live: Live) -> Finding:
-        """Look (or share an earlier look) and judge. A look that fails is unknown, with the reason."""
+        """Look (or share an earlier look) and judge. A look that fails or may not be taken is unknown, and says why."""
         began = time.monotonic()
-        try:
-            judgement = self.judge(live.facts(self.probe))
-        except Exception as problem:
-            judgement = unknown(
-                *traceback.format_exception_only(problem),
-                *(line.strip() for line in traceback.format_tb(problem.__traceback__)[-2:]),
-                cause="the check could not look; the cluster itself was not judged.",
-            )
+        missing = sorted(self.needs - live.offers)
+        judgement = _out_of_reach(missing) if missing else self._judged(live)
         return Finding(
             check=self.id,
             title=self.title,
             rules=self.rules,
             judgement=judgement,
             seconds=time.monotonic() - began,
+            waits=0.0 if missing else self.waits,
         )
 
+    def _judged(self, live: Live) -> Judgement:
+        try:
+            return self.judge(live.facts(self.probe))
+        except Exception as problem:
+            return unknown(
+                *traceback.format_exception_only(problem),
+                *(line.strip() for line in traceback.format_tb(problem.__traceback__)[-2:]),
+                cause="the check could not look; the cluster itself was not judged.",
+            )
 
-def check(identity: str, *rules: str, probe: Callable[[Live], F]) -> Callable[[Callable[[F], Judgement]], Check[F]]:
+
+def _out_of_reach(missing: Iterable[Need]) -> Judgement:
+    return unknown(cause=f"this check needs {' and '.join(missing)}, which is not to be had here.")
+
+
+def check(
+    identity: str,
+    *rules: str,
+    probe: Callable[[Live], F],
+    needs: Iterable[Need] = (),
+    waits: float = 0.0,
+) -> Callable[[Callable[[F], Judgement]], Check[F]]:
     """Make a Check of a judging function; its docstring's first line is the title.
 
     Raises KeyError at import for a rule that the contract doesn't have.
     """
+    wanted = frozenset(needs)
 
     def make(judge: Callable[[F], Judgement]) -> Check[F]:
         for rule in rules:
             BY_ID[rule]
         title = (judge.__doc__ or "").strip().splitlines()[0].removesuffix(".")
-        return Check(id=identity, title=title, rules=rules, probe=probe, judge=judge)
+        return Check(id=identity, title=title, rules=rules, probe=probe, judge=judge, needs=wanted, waits=waits)
 
     return make

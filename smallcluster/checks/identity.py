@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smallcluster.api import Api, Exchange
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.health import info_answers
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -62,7 +62,7 @@ def _asked(api: Api) -> list[Exchange]:
     return answers
 
 
-@check("nodes-have-own-ids", "operator.server-id", probe=node_infos)
+@check("nodes-have-own-ids", "operator.server-id", probe=node_infos, needs=[Need.OUR_ENV])
 def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
     """Each node answers with a server id of its own, the one that was rendered for it."""
     silent = _silent(infos)
@@ -80,7 +80,7 @@ def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
     )
 
 
-@check("nodes-are-one-release", "operator.same-version", probe=node_infos)
+@check("nodes-are-one-release", "operator.same-version", probe=node_infos, needs=[Need.OUR_ENV])
 def nodes_are_one_release(infos: NodeInfos) -> Judgement:
     """All nodes report the same version, payload codec and protocols, and the version is APP_VERSION."""
     silent = _silent(infos)

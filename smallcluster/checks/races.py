@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections import Counter
@@ -11,13 +10,12 @@ from dataclasses import dataclass, field
 
 import requests
 
-from smallcluster.api import Api
 from smallcluster.checks.base import Live, check
-from smallcluster.checks.traffic import GIVEN, WORKFLOW_TYPE, finish
+from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
-TASKS = 100
+TASKS = 200
 """Tasks that are raced for: every claim is contended by all pollers."""
 POLLERS_PER_NODE = 2
 DEADLINE_SECONDS = 30.0
@@ -41,17 +39,15 @@ class Race:
 
 def race(live: Live) -> Race:
     """Start many workflows on one queue, then let pollers on every node race for their tasks, and finish each."""
-    mark = secrets.token_hex(4)
-    worker, queue, seen = f"smoke-racer-{mark}", f"smoke-race-{mark}", Race()
-    live.api(BALANCER).register_worker(worker, queue, WORKFLOW_TYPE)
-    _start_all(live, queue, mark, seen)
+    worker, seen = Worker(live, "race"), Race()
+    worker.register(BALANCER)
+    _start_all(worker, seen)
     lock, deadline = threading.Lock(), time.monotonic() + DEADLINE_SECONDS
 
     def poll(node: str) -> None:
         with requests.Session() as session:
-            api = live.api(node, session)
             while len(seen.handed) < len(seen.started) and time.monotonic() < deadline:
-                if not _poll_once(api, worker, queue, seen, lock):
+                if not _poll_once(worker, node, session, seen, lock):
                     return  # a node that refuses or hangs is left to its finding; the others go on
 
     with ThreadPoolExecutor(max_workers=POLLERS_PER_NODE * len(live.nodes)) as pool:
@@ -59,13 +55,13 @@ def race(live: Live) -> Race:
     return seen
 
 
-def _start_all(live: Live, queue: str, mark: str, seen: Race) -> None:
+def _start_all(worker: Worker, seen: Race) -> None:
     """Start all of them through the balancer; the first failure ends it, or a hung node would cost minutes."""
 
     def start(number: int) -> None:
         if seen.failures:
             return
-        exchange = live.api(BALANCER).start_workflow(f"smoke-race-{mark}-{number}", WORKFLOW_TYPE, queue, GIVEN)
+        exchange = worker.start(BALANCER, f"-{number}")
         if exchange.ok:
             seen.started.add(str(exchange.body.get("run_id")))
         else:
@@ -75,17 +71,17 @@ def _start_all(live: Live, queue: str, mark: str, seen: Race) -> None:
         list(pool.map(start, range(TASKS)))
 
 
-def _poll_once(api: Api, worker: str, queue: str, seen: Race, lock: threading.Lock) -> bool:
+def _poll_once(worker: Worker, node: str, session: requests.Session, seen: Race, lock: threading.Lock) -> bool:
     """Poll, and finish what was handed out; tells whether the node answered as it should."""
-    exchange = api.poll_workflow_task(worker, queue, 0)
-    task = exchange.body.get("task")
-    if not isinstance(task, dict):
+    exchange = worker.poll(node, 0, session)
+    task = task_in(exchange)
+    if not task:
         if not exchange.ok:
             seen.failures.append(exchange.shown)
         return exchange.ok
     with lock:
-        seen.handed.append((api.route, str(task.get("run_id")), int(task.get("workflow_task_attempt") or 0)))
-    completed = finish(api, task)
+        seen.handed.append((node, str(task.get("run_id")), int(task.get("workflow_task_attempt") or 0)))
+    completed = finish(worker.live.api(node, session), task)
     if not completed.ok:
         seen.failures.append(completed.shown)
     return completed.ok

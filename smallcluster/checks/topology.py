@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from smallcluster import waiting
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.containers import BALANCER, Container, instant
 from smallcluster.errors import ClusterBrokenError
 from smallcluster.settings import Database
@@ -110,7 +110,7 @@ def _answers(port: int) -> bool:
         return knock.connect_ex(("127.0.0.1", port)) == 0
 
 
-@check("bootstrap-completed-once", "runs.bootstrap", probe=topology)
+@check("bootstrap-completed-once", "runs.bootstrap", probe=topology, needs=[Need.ENGINE])
 def bootstrap_completed_once(seen: Topology) -> Judgement:
     """The bootstrap job ended with status 0, before any node started."""
     job = seen.containers.get("bootstrap")
@@ -137,7 +137,7 @@ def bootstrap_completed_once(seen: Topology) -> Judgement:
     return holds(*evidence)
 
 
-@check("containers-steady", "runs.steady", "shape.nodes", probe=topology)
+@check("containers-steady", "runs.steady", "shape.nodes", probe=topology, needs=[Need.ENGINE])
 def containers_steady(seen: Topology) -> Judgement:
     """Every container of the topology runs; none is unhealthy, restarted by the engine or short of memory."""
     wanted = ("database", "redis", *seen.nodes, BALANCER, "scheduler")
@@ -163,7 +163,7 @@ def _steady(container: Container) -> bool:
     return container.running and not troubled
 
 
-@check("one-scheduler", "scheduler.one", probe=topology)
+@check("one-scheduler", "scheduler.one", probe=topology, needs=[Need.ENGINE])
 def one_scheduler(seen: Topology) -> Judgement:
     """Exactly one container runs the maintenance loop."""
     running = [one for one in seen.containers.values() if one.running and _is_scheduler(one)]
@@ -178,7 +178,7 @@ def one_scheduler(seen: Topology) -> Judgement:
     )
 
 
-@check("scheduler-passes-ran", "scheduler.passes", probe=scheduler_log)
+@check("scheduler-passes-ran", "scheduler.passes", probe=scheduler_log, needs=[Need.ENGINE])
 def scheduler_passes_ran(seen: SchedulerLog) -> Judgement:
     """The scheduler's three passes have run."""
     if seen.container is None:
@@ -197,7 +197,7 @@ def scheduler_passes_ran(seen: SchedulerLog) -> Judgement:
     )
 
 
-@check("private-services", "operator.private-services", probe=privacy)
+@check("private-services", "operator.private-services", probe=privacy, needs=[Need.ENGINE])
 def private_services(seen: Privacy) -> Judgement:
     """Database and Redis publish no port and share no network with the host."""
     evidence, open_ones = [], []

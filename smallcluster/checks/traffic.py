@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Any
 
-from smallcluster.api import Api, Exchange, JsonBody
+from smallcluster.api import Exchange, JsonBody
 from smallcluster.checks.base import Live, check
+from smallcluster.checks.judging import judge_each, judge_refusals
+from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
-from smallcluster.verdicts import Judgement, broken, holds, unknown
-
-HOLD_SECONDS = 5
-"""How long a node may hold the poll. The task is ready before the poll is sent, so no hold is expected."""
-
-WORKFLOW_TYPE = "smallcluster.smoke"
-GIVEN = ["small", "cluster"]
+from smallcluster.verdicts import Judgement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +41,9 @@ class Crossing:
         return f"{self.first} → {self.second}"
 
     @property
-    def task(self) -> dict[str, Any]:
+    def task(self) -> JsonBody:
         """The leased task, or an empty mapping."""
-        found = self.polled.body.get("task") if self.polled else None
-        return found if isinstance(found, dict) else {}
+        return task_in(self.polled)
 
 
 Crossings = tuple[Crossing, ...]
@@ -65,16 +57,14 @@ def crossings(live: Live) -> Crossings:
 
 
 def _cross(live: Live, first: str, second: str) -> Crossing:
-    mark = secrets.token_hex(4)
-    worker, queue, workflow = f"smoke-worker-{mark}", f"smoke-queue-{mark}", f"smoke-{mark}"
-    balancer = live.api(BALANCER)
-    registered = balancer.register_worker(worker, queue, WORKFLOW_TYPE)
+    worker = Worker(live, "crossing")
+    registered = worker.register(BALANCER)
     if not registered.ok:
         return Crossing(first=first, second=second, registered=registered)
-    started = balancer.start_workflow(workflow, WORKFLOW_TYPE, queue, GIVEN)
+    started = worker.start(BALANCER)
     if not started.ok:
         return Crossing(first=first, second=second, registered=registered, started=started)
-    polled = live.api(first).poll_workflow_task(worker, queue, HOLD_SECONDS)
+    polled = worker.poll(first)
     crossing = Crossing(first=first, second=second, registered=registered, started=started, polled=polled)
     if not crossing.task:
         return crossing
@@ -94,36 +84,6 @@ def _settle(live: Live, crossing: Crossing) -> Crossing:
     return replace(crossing, repeated=finish(live.api(crossing.first), task), described=described)
 
 
-def finish(api: Api, task: JsonBody) -> Exchange:
-    """Complete a workflow with its own input as the result: a valid payload in whatever codec the server speaks."""
-    return api.complete_workflow_task(task, [{"type": "complete_workflow", "result": task.get("arguments")}])
-
-
-def _judge_each(
-    crossings: Crossings,
-    step: str,
-    took_place: Callable[[Crossing], Exchange | None],
-    wrong: Callable[[Crossing, Exchange], str | None],
-    cause: str,
-) -> Judgement:
-    """Judge one step over all crossings: `wrong` names what is amiss with an answer, or None."""
-    evidence, problems = [], []
-    for crossing in crossings:
-        answer = took_place(crossing)
-        if answer is None:
-            evidence.append(f"{crossing.name}: not reached")
-            continue
-        problem = wrong(crossing, answer)
-        evidence.append(f"{crossing.name}: {answer.shown}" + (f"; {problem}" if problem else ""))
-        if problem:
-            problems.append(problem)
-    if problems:
-        return broken(*evidence, expected=step, cause=cause, then="invoke logs")
-    if any(took_place(crossing) is None for crossing in crossings):
-        return unknown(*evidence, cause="an earlier step failed, so this one was not reached.")
-    return holds(*evidence)
-
-
 @check("worker-registers", "smoke.register", probe=crossings)
 def worker_registers(seen: Crossings) -> Judgement:
     """An external worker registers through the balancer."""
@@ -131,7 +91,7 @@ def worker_registers(seen: Crossings) -> Judgement:
     def wrong(_: Crossing, answer: Exchange) -> str | None:
         return None if answer.ok and answer.body.get("registered") is True else "not registered"
 
-    return _judge_each(
+    return judge_each(
         seen,
         "201 with registered: true",
         lambda crossing: crossing.registered,
@@ -148,7 +108,7 @@ def workflow_starts(seen: Crossings) -> Judgement:
         started = answer.ok and answer.body.get("outcome") == "started_new" and answer.body.get("run_id")
         return None if started else "no new run"
 
-    return _judge_each(
+    return judge_each(
         seen,
         "201 with outcome started_new and a run_id",
         lambda crossing: crossing.started,
@@ -172,7 +132,7 @@ def task_leased_on_one_node(seen: Crossings) -> Judgement:
         attempt = crossing.task.get("workflow_task_attempt")
         return None if attempt == 1 else f"attempt {attempt} instead of 1"
 
-    return _judge_each(
+    return judge_each(
         seen,
         "the started run's task, attempt 1, on the first poll",
         lambda crossing: crossing.polled,
@@ -188,7 +148,7 @@ def task_completed_on_other_node(seen: Crossings) -> Judgement:
     def wrong(_: Crossing, answer: Exchange) -> str | None:
         return None if answer.ok and answer.body.get("recorded") is True else "not recorded"
 
-    return _judge_each(
+    return judge_each(
         seen,
         "200 with recorded: true",
         lambda crossing: crossing.completed,
@@ -210,7 +170,7 @@ def run_verified_through_balancer(seen: Crossings) -> Judgement:
             return "the task carried no input to send back"
         return None if read == sent else f"result {read} instead of {sent}"
 
-    return _judge_each(
+    return judge_each(
         seen,
         "status completed with the result that the worker sent",
         lambda crossing: crossing.described,
@@ -230,23 +190,4 @@ REFUSALS = {
 @check("completions-are-fenced", "api.leases-in-database", probe=crossings)
 def completions_are_fenced(seen: Crossings) -> Judgement:
     """A wrong lease owner, a wrong attempt and a second completion are refused, on whichever node they come"""
-    evidence, accepted, untried = [], False, False
-    for crossing in seen:
-        for kind, reasons in REFUSALS.items():
-            answer: Exchange | None = getattr(crossing, kind)
-            if answer is None or answer.status is None:
-                untried = True
-                evidence.append(f"{crossing.name}, {kind}: {answer.shown if answer else 'not reached'}")
-                continue
-            evidence.append(f"{crossing.name}, {kind}: {answer.shown}")
-            accepted = accepted or answer.status != 409 or answer.body.get("reason") not in reasons
-    if accepted:
-        return broken(
-            *evidence,
-            expected="409 with the protocol's reason for each",
-            cause="a node does not compare owner and attempt with the lease in the database.",
-            then="invoke logs",
-        )
-    if untried:
-        return unknown(*evidence, cause="an earlier step failed, so not every refusal was tried.")
-    return holds(*evidence)
+    return judge_refusals(seen, REFUSALS)

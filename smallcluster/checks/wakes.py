@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -13,12 +12,11 @@ from statistics import median
 
 from smallcluster.api import Exchange
 from smallcluster.checks.base import Live, check
-from smallcluster.checks.traffic import GIVEN, WORKFLOW_TYPE, finish
+from smallcluster.checks.worker import HOLD_SECONDS, Worker, finish, task_in
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
-TRIES = 6
+TRIES = 10
 """Wakes tried for each ordered pair of nodes."""
-HOLD_SECONDS = 5
 LEAD_SECONDS = 0.15
 """How long a poll is on its way before the start is sent, so that it waits when the work comes."""
 QUICK_SECONDS = 0.3
@@ -40,8 +38,8 @@ class Wake:
     @property
     def woken(self) -> bool:
         """Whether the poll came back with the started run's task."""
-        task = self.polled.body.get("task")
-        return isinstance(task, dict) and task.get("run_id") == self.started.body.get("run_id")
+        task = task_in(self.polled)
+        return bool(task) and task.get("run_id") == self.started.body.get("run_id")
 
 
 def wakes(live: Live) -> tuple[Wake, ...]:
@@ -62,22 +60,21 @@ def _tries(live: Live, waiting: str, starting: str) -> Iterator[Wake]:
 
 
 def _wake(live: Live, waiting: str, starting: str) -> Wake:
-    mark = secrets.token_hex(4)
-    worker, queue = f"smoke-waiter-{mark}", f"smoke-wake-{mark}"
-    registered = live.api(waiting).register_worker(worker, queue, WORKFLOW_TYPE)
+    worker = Worker(live, "wake")
+    registered = worker.register(waiting)
     if not registered.ok:
         return Wake(waiting=waiting, starting=starting, polled=registered, started=registered, seconds=0.0, held=False)
     answered: list[tuple[Exchange, float]] = []
 
     def poll() -> None:
-        exchange = live.api(waiting).poll_workflow_task(worker, queue, HOLD_SECONDS)
+        exchange = worker.poll(waiting, HOLD_SECONDS)
         answered.append((exchange, time.monotonic()))
 
     waiter = threading.Thread(target=poll, daemon=True)
     waiter.start()
     waiter.join(LEAD_SECONDS)
     held = waiter.is_alive()
-    started = live.api(starting).start_workflow(f"smoke-wake-{mark}", WORKFLOW_TYPE, queue, GIVEN)
+    started = worker.start(starting)
     told = time.monotonic()
     waiter.join()
     exchange, came = answered[0]
@@ -90,7 +87,7 @@ def _wake(live: Live, waiting: str, starting: str) -> Wake:
         held=held,
     )
     if wake.woken:
-        finish(live.api(starting), exchange.body["task"])
+        finish(live.api(starting), task_in(exchange))
     return wake
 
 

@@ -53,6 +53,7 @@ def finding_as_data(finding: Finding, then: str) -> dict[str, Any]:
         "rules": [asdict(BY_ID[rule]) for rule in finding.rules],
         "verdict": finding.verdict.value,
         "seconds": round(finding.seconds, 3),
+        "waits_seconds": finding.waits,
         **judgement,
         "then": then,
     }

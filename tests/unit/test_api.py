@@ -67,7 +67,7 @@ def test_each_plane_has_its_own_headers(base: str, recorded: list[Exchange]) -> 
     node = client(base, recorded)
     node.get("/api/health", "open")
     node.describe("w", "r")
-    node.register_worker("worker", "queue", "type")
+    node.register_worker("worker", "queue", "type", "activity")
     plain, control, worker = (seen["headers"] for seen in SEEN)
     assert "Authorization" not in plain
     assert control["Authorization"] == "Bearer control-token"

@@ -1,0 +1,77 @@
+"""The external worker that checks work with: registered under a name, on a queue and for types of its own."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+import requests
+
+from smallcluster.api import Api, Exchange, JsonBody
+from smallcluster.checks.base import Live
+
+HOLD_SECONDS = 5
+"""How long a node may hold a poll for work that is there already, or is about to be."""
+
+WORKFLOW_TYPE = "smallcluster.smoke"
+ACTIVITY_TYPE = "smallcluster.smoke.activity"
+GIVEN = ["small", "cluster"]
+"""What every workflow is started with; its payload, in whatever codec the server speaks, is also the result."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One external worker with a task queue of its own: checks that run side by side take no task of each other's."""
+
+    live: Live
+    purpose: str
+    mark: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def name(self) -> str:
+        """The worker id."""
+        return f"smoke-{self.purpose}-worker-{self.mark}"
+
+    @property
+    def queue(self) -> str:
+        """The task queue that nobody else polls."""
+        return f"smoke-{self.purpose}-{self.mark}"
+
+    @property
+    def workflow_type(self) -> str:
+        """A workflow type of its own, so that a listing by type shows this worker's runs alone."""
+        return f"{WORKFLOW_TYPE}.{self.purpose}.{self.mark}"
+
+    def register(self, route: str) -> Exchange:
+        """Register for the one workflow type and the one activity type."""
+        return self.live.api(route).register_worker(self.name, self.queue, self.workflow_type, ACTIVITY_TYPE)
+
+    def start(self, route: str, suffix: str = "") -> Exchange:
+        """Start a workflow that this worker will be given; `suffix` tells several apart."""
+        workflow = f"smoke-{self.purpose}-{self.mark}{suffix}"
+        return self.live.api(route).start_workflow(workflow, self.workflow_type, self.queue, GIVEN)
+
+    def poll(self, route: str, hold: int = HOLD_SECONDS, session: requests.Session | None = None) -> Exchange:
+        """Poll for a workflow task."""
+        return self.live.api(route, session).poll_workflow_task(self.name, self.queue, hold)
+
+    def poll_activity(self, route: str, hold: int = HOLD_SECONDS) -> Exchange:
+        """Poll for an activity task."""
+        return self.live.api(route).poll_activity_task(self.name, self.queue, hold)
+
+
+def task_in(answer: Exchange | None) -> JsonBody:
+    """The task that a poll was given; empty where it was given none."""
+    found = answer.body.get("task") if answer else None
+    return found if isinstance(found, dict) else {}
+
+
+def finish(api: Api, task: JsonBody) -> Exchange:
+    """Complete a workflow with its own input as the result: a valid payload in whatever codec the server speaks."""
+    return api.complete_workflow_task(task, [{"type": "complete_workflow", "result": task.get("arguments")}])
+
+
+def schedule_activity(api: Api, task: JsonBody, **timeouts: int) -> Exchange:
+    """Complete a workflow task by scheduling one activity, given the workflow's own input, on the same queue."""
+    command = {"type": "schedule_activity", "activity_type": ACTIVITY_TYPE, "arguments": task.get("arguments")}
+    return api.complete_workflow_task(task, [command | {"queue": task.get("task_queue")} | timeouts])

@@ -1,0 +1,43 @@
+"""Firings, judged on hand-made outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.made import answer
+
+from smallcluster.checks.schedules import Firing, due_schedule_fires_once
+
+HANDED = answer(task={"task_id": "t", "run_id": "r"})
+NOTHING = answer(task=None)
+GOOD = Firing(
+    created=answer(status=201, path="/api/schedules", outcome="created"),
+    handed=HANDED,
+    seconds=0.7,
+    witnessed=HANDED,
+    again=NOTHING,
+    listed=answer(workflows=[{"run_id": "r"}]),
+    described=answer(fires_count=1),
+)
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, "holds"),
+        ({"handed": NOTHING, "witnessed": None, "again": None, "listed": None}, "broken"),
+        ({"again": HANDED}, "broken"),
+        ({"listed": answer(workflows=[{"run_id": "r"}, {"run_id": "s"}])}, "broken"),
+        ({"witnessed": NOTHING}, "unknown"),
+        ({"witnessed": None, "again": None, "listed": None}, "unknown"),
+        ({"listed": answer(status=500)}, "unknown"),
+        ({"created": answer(status=404, path="/api/schedules"), "handed": None}, "unknown"),
+        ({"created": answer(status=401, path="/api/worker/register"), "handed": None}, "unknown"),
+        ({"created": answer(status=500, path="/api/schedules"), "handed": None}, "broken"),
+        ({"created": answer(status=None, path="/api/schedules"), "handed": None}, "broken"),
+    ],
+)
+def test_firings(changed: dict[str, Any], verdict: str) -> None:
+    assert due_schedule_fires_once.judge(replace(GOOD, **changed)).verdict.value == verdict
