@@ -12,6 +12,7 @@ from smallcluster import verbs
 
 _DB = "which durable database: mysql or pgsql"
 _NODES = "how many API nodes: 2 or 3 (default: as many as run, else 2)"
+_IMAGE = "the server's image, such as durableworkflow/server:TAG (default: the bundled reference server)"
 _JSON = "print JSON alone on stdout; progress stays on stderr"
 _DEBUG = "show the traceback of an unexpected error"
 
@@ -34,10 +35,10 @@ def render(_: Context, db: str = "", nodes: str = "", explain: bool = False, deb
     verbs.render(db=db, nodes=nodes, explain=explain, debug=debug)
 
 
-@task(help={"db": _DB, "nodes": _NODES, "json": _JSON, "debug": _DEBUG})
-def up(_: Context, db: str = "", nodes: str = "", json: bool = False, debug: bool = False) -> None:
+@task(help={"db": _DB, "nodes": _NODES, "image": _IMAGE, "json": _JSON, "debug": _DEBUG})
+def up(_: Context, db: str = "", nodes: str = "", image: str = "", json: bool = False, debug: bool = False) -> None:
     """Bring the cluster up in the contract's order, wait until it is ready, print its addresses."""
-    verbs.up(db=db, nodes=nodes, json=json, debug=debug)
+    verbs.up(db=db, nodes=nodes, image=image, json=json, debug=debug)
 
 
 @task(help={"db": _DB, "debug": _DEBUG})
@@ -56,6 +57,7 @@ def migrate(_: Context, db: str = "", debug: bool = False) -> None:
     help={
         "db": _DB,
         "nodes": _NODES,
+        "image": _IMAGE,
         "keep": "leave the cluster running afterwards",
         "json": _JSON,
         "junit": "also write JUnit XML to this file",
@@ -66,13 +68,14 @@ def smoke(
     _: Context,
     db: str = "",
     nodes: str = "",
+    image: str = "",
     keep: bool = False,
     json: bool = False,
     junit: str = "",
     debug: bool = False,
 ) -> None:
     """Prove the cluster. Nothing running: up, all checks, verdict, down. Running: checks only, and it stays."""
-    verbs.smoke(db=db, nodes=nodes, keep=keep, json=json, junit=junit, debug=debug)
+    verbs.smoke(db=db, nodes=nodes, image=image, keep=keep, json=json, junit=junit, debug=debug)
 
 
 @task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})

@@ -57,7 +57,7 @@ class Cluster:
     def compose(self) -> Compose:
         """The project's Compose invocation."""
         settings = self.settings
-        files = ("cluster.yaml", f"{settings.db.value}.yaml", "server-reference.yaml")
+        files = ("cluster.yaml", f"{settings.db.value}.yaml", f"server-{self.images['server'].flavour}.yaml")
         return Compose(
             command=tuple(engine.compose_command()),
             project=settings.project,

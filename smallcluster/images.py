@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from smallcluster import engine
 from smallcluster.errors import AskedWronglyError, MachineCannotError
+from smallcluster.flavours import Flavour, flavour_of
 from smallcluster.paths import CHECKOUT
 from smallcluster.recipes import RECIPE_LABEL, SERVER, recipe
 from smallcluster.versions import version_of
@@ -45,6 +46,8 @@ class Image:
     id: str
     digest: str
     version: str
+    flavour: Flavour | None = None
+    """Which server it holds; None for the other services' images."""
 
 
 @cache
@@ -79,7 +82,7 @@ def resolve_service(service: str) -> Image:
 
 def of_container(client: DockerClient, service: str, ref: str, identity: str) -> Image:
     """The image that a running container was made from, whatever its name stands for now."""
-    return _described(client, service, ref, client.images.get(identity))
+    return described(client, service, ref, client.images.get(identity))
 
 
 def find(client: DockerClient, ref: str) -> EngineImage | None:
@@ -108,7 +111,7 @@ def usable(client: DockerClient, service: str) -> Image | None:
     for ref in candidates(service):
         image = find(client, ref)
         if image and (ref == names()[service].published or current(service, image)):
-            return _described(client, service, ref, image)
+            return described(client, service, ref, image)
     return None
 
 
@@ -120,7 +123,7 @@ def current(service: str, image: EngineImage) -> bool:
 def _resolve(client: DockerClient, service: str) -> Image:
     for ref in candidates(service):
         if image := find(client, ref):
-            return _described(client, service, ref, image)
+            return described(client, service, ref, image)
     raise MachineCannotError(
         f"The image for {service} is missing.",
         seen=f"the engine has none of {', '.join(candidates(service))}.",
@@ -133,7 +136,8 @@ def _local(service: str, tag: str) -> str:
     return tag.replace("{recipe}", recipe(service))
 
 
-def _described(client: DockerClient, service: str, ref: str, image: EngineImage) -> Image:
+def described(client: DockerClient, service: str, ref: str, image: EngineImage) -> Image:
+    """What there is to know of an image that is in the engine. Raises where another product is inside."""
     digests: list[str] = image.attrs.get("RepoDigests") or []
     built_here = RECIPE_LABEL in image.labels
     return Image(
@@ -143,4 +147,5 @@ def _described(client: DockerClient, service: str, ref: str, image: EngineImage)
         id=str(image.id),
         digest=digests[0].partition("@")[2] if digests else str(image.id),
         version=version_of(client, service, ref, image),
+        flavour=flavour_of(client, ref, image) if service == SERVER else None,
     )

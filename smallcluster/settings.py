@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -69,23 +70,25 @@ def project_name(db: Database) -> str:
     return f"smallcluster-{checkout_id()}-{db.value}"
 
 
-def load(
+def load(  # noqa: PLR0913 - what a person chooses, and the places that a test chooses
     db: str | None,
     *,
     nodes: int = 2,
     exported: Mapping[str, str],
+    published: bool = False,
     env_folder: Path = ENV_FOLDER,
     state: Path = STATE,
 ) -> Settings:
-    """Build Settings from the env layers, lowest first: cluster < database < local < exported.
+    """Build Settings from the env layers, lowest first: cluster < database < published < local < exported.
 
-    `exported` is the process environment; only names that a layer declares count. Secrets left empty are
-    made once and kept under `state`. Raises AskedWronglyError for anything that can't be meant.
+    The layer `published` counts where the published server's image runs. `exported` is the process environment; only
+    names that a layer declares count. Secrets left empty are made once and kept under `state`. Raises
+    AskedWronglyError for anything that can't be meant.
     """
     database = database_named(db)
     if nodes not in (2, 3):
         raise _outside_the_contract(nodes)
-    lines = _layers(database, env_folder)
+    lines = _layers((database.value, *(["published"] if published else [])), env_folder)
     notices = _apply_exported(lines, exported)
     _refuse_contradiction(database, lines.get("DB_CONNECTION"))
     with locks.held(files.folder(state / database.value) / "secrets.lock"):
@@ -126,9 +129,9 @@ def _outside_the_contract(nodes: object) -> AskedWronglyError:
     )
 
 
-def _layers(database: Database, env_folder: Path) -> dict[str, Line]:
+def _layers(chosen: Iterable[str], env_folder: Path) -> dict[str, Line]:
     lines: dict[str, Line] = {}
-    for name in ("cluster.env", f"{database.value}.env", "local.env"):
+    for name in ("cluster.env", *(f"{layer}.env" for layer in chosen), "local.env"):
         path = env_folder / name
         if name == "local.env" and not path.exists():
             continue
@@ -170,6 +173,13 @@ def _refuse_contradiction(database: Database, line: Line | None) -> None:
         )
 
 
+def _made(name: str) -> str:
+    """A new secret; the published server's framework wants its key as 32 bytes in base64."""
+    if name == "APP_KEY":
+        return "base64:" + base64.b64encode(secrets.token_bytes(32)).decode()
+    return secrets.token_hex(20)
+
+
 def _fill_secrets(lines: dict[str, Line], store: Path) -> None:
     """Give every empty secret its kept value, making the missing ones once."""
     empty = [name for name in lines if name in variables.SECRETS and not lines[name].value]
@@ -181,7 +191,7 @@ def _fill_secrets(lines: dict[str, Line], store: Path) -> None:
                 why="the file was edited or cut short; a cluster that runs was started with another value.",
                 then=f"invoke down --db={store.parent.name}, remove {store}, then repeat the command.",
             )
-    made = {name: secrets.token_hex(20) for name in empty if name not in kept}
+    made = {name: _made(name) for name in empty if name not in kept}
     if made:
         values = {name: line.value for name, line in kept.items()} | made
         files.write_private(store, envfile.text_of(values, "Made once by `invoke render`; never shown."))

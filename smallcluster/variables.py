@@ -25,6 +25,7 @@ SECRETS = frozenset(
         "DB_PASSWORD",
         "DB_ROOT_PASSWORD",
         "REDIS_PASSWORD",
+        "APP_KEY",
     }
 )
 """Names whose values are made at first render where a layer leaves them empty, and never shown."""

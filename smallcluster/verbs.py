@@ -64,12 +64,12 @@ def render(*, db: str, nodes: str, explain: bool, debug: bool) -> None:
     people.run(body, debug=debug)
 
 
-def up(*, db: str, nodes: str, json: bool, debug: bool) -> None:
+def up(*, db: str, nodes: str, image: str, json: bool, debug: bool) -> None:
     """`invoke up`."""
 
     def body() -> ExitCode:
         progress = Progress()
-        cluster = _cluster(db, nodes_asked(nodes), progress)
+        cluster = _cluster(db, nodes_asked(nodes), progress, image)
         with locks.exclusive(cluster.settings.db, "up"):
             from smallcluster import lifecycle
 
@@ -100,7 +100,7 @@ def bootstrap(*, db: str, debug: bool) -> None:
     people.run(body, debug=debug)
 
 
-def smoke(*, db: str, nodes: str, keep: bool, json: bool, junit: str, debug: bool) -> None:
+def smoke(*, db: str, nodes: str, image: str, keep: bool, json: bool, junit: str, debug: bool) -> None:
     """`invoke smoke`."""
 
     def body() -> ExitCode:
@@ -109,7 +109,7 @@ def smoke(*, db: str, nodes: str, keep: bool, json: bool, junit: str, debug: boo
         from smallcluster.report import junit as junit_
 
         began, progress = time.monotonic(), Progress()
-        cluster = _cluster(db, nodes_asked(nodes), progress)
+        cluster = _cluster(db, nodes_asked(nodes), progress, image)
         with locks.exclusive(cluster.settings.db, "smoke"):
             report = smoke_.smoke(cluster, progress, keep=keep, began=began)
         data = machine.smoke_as_data(report)
@@ -180,39 +180,45 @@ def down(*, db: str, debug: bool) -> None:
     people.run(body, debug=debug)
 
 
-def _settings(db: str, nodes: int, progress: Progress) -> Settings:
-    settings = load(db, nodes=nodes, exported=os.environ)
+def _settings(db: str, nodes: int, progress: Progress, *, published: bool = False) -> Settings:
+    settings = load(db, nodes=nodes, exported=os.environ, published=published)
     for notice in settings.notices:
         progress.line(notice)
     return settings
 
 
-def _cluster(db: str, nodes: int, progress: Progress) -> Cluster:
+def _cluster(db: str, nodes: int, progress: Progress, image: str = "") -> Cluster:
     """The cluster that is meant, with the images it runs or would run; says first which images those are."""
     from smallcluster.cluster import Cluster
+    from smallcluster.flavours import Flavour
     from smallcluster.report.console import images_lines
+    from smallcluster.server_image import named
 
     database = database_named(db)
     client = engine.connect()
     there = read_containers(client, project_name(database))
-    settings = _settings(db, nodes or (3 if "server-c" in there else 2), progress)
+    asked_for = {"server": named(client, image, progress)} if image else {}
     with interrupts.deferred():
-        found = _images(client, database, there)
+        found = _images(client, database, there, asked_for)
+    published = found["server"].flavour is Flavour.PUBLISHED
+    settings = _settings(db, nodes or (3 if "server-c" in there else 2), progress, published=published)
     for line in images_lines(found):
         progress.line(line)
     return Cluster(settings=settings, images=found, client=client)
 
 
-def _images(client: DockerClient, database: Database, there: Mapping[str, Container]) -> dict[str, Image]:
-    """The images of the containers that are there; where one is missing, the image that it would be made from."""
+def _images(
+    client: DockerClient, database: Database, there: Mapping[str, Container], asked_for: Mapping[str, Image]
+) -> dict[str, Image]:
+    """The images asked for, else those of the containers that are there, else what these would be made from."""
     from smallcluster import images
     from smallcluster.cluster import image_name
 
-    found = {image_name(name, database): (one.image, one.image_id) for name, one in sorted(there.items())}
     wanted = ("server", database.value, "redis", "nginx")
-    resolved = images.resolve([name for name in wanted if name not in found])
-    running = {name: images.of_container(client, name, *which) for name, which in found.items()}
-    return {name: (running | resolved)[name] for name in wanted}
+    running = {image_name(name, database): (one.image, one.image_id) for name, one in sorted(there.items())}
+    found = {name: images.of_container(client, name, *which) for name, which in running.items()} | dict(asked_for)
+    found |= images.resolve([name for name in wanted if name not in found])
+    return {name: found[name] for name in wanted}
 
 
 def _databases(db: str) -> list[Database]:

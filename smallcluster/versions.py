@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,15 +62,15 @@ def version_of(client: DockerClient, service: str, ref: str, image: EngineImage)
     A published server image holds no reference server to ask: its label is what there is, and the word
     "label" says so; a running node tells more. Raises MachineCannotError when another product is inside.
     """
-    if service == "server" and IMAGE_LABEL not in image.labels:
+    if service == "server" and not image.labels.get(IMAGE_LABEL):
         stated = image.labels.get("org.opencontainers.image.version")
         return f"{stated} (label)" if stated else "not stated"
-    return _remembered(service, str(image.id)) or _asked(client, service, ref, str(image.id))
+    return remembered(service, str(image.id)) or _asked(client, service, ref, str(image.id))
 
 
 def _asked(client: DockerClient, service: str, ref: str, image_id: str) -> str:
     version = judge(service, ref, ask(client, service, ref, image_id))
-    _remember(service, image_id, version)
+    remember(service, image_id, version)
     return version
 
 
@@ -80,16 +80,7 @@ def ask(client: DockerClient, service: str, ref: str, image_id: str) -> str:
 
     program, *arguments = QUESTIONS[service].command
     try:
-        printed = client.containers.run(
-            image_id,
-            arguments,
-            entrypoint=[program],
-            environment={"PYTHONDONTWRITEBYTECODE": "1"},
-            labels={IMAGE_LABEL: "version-question"},
-            network_mode="none",
-            remove=True,
-            stderr=True,
-        )
+        return run(client, image_id, program, arguments)
     except DockerException as error:
         raise MachineCannotError(
             f"The image {ref} can't say its version.",
@@ -97,14 +88,30 @@ def ask(client: DockerClient, service: str, ref: str, image_id: str) -> str:
             why=f"it holds no {program}, or is made for another processor.",
             then=f"docker image rm {ref}, then invoke setup",
         ) from error
+
+
+def run(client: DockerClient, image_id: str, program: str, arguments: Sequence[str]) -> str:
+    """Run a program of an image to its end, without a network, and return what it prints."""
+    printed = client.containers.run(
+        image_id,
+        list(arguments),
+        entrypoint=[program],
+        environment={"PYTHONDONTWRITEBYTECODE": "1"},
+        labels={IMAGE_LABEL: "version-question"},
+        network_mode="none",
+        remove=True,
+        stderr=True,
+    )
     return bytes(printed).decode(errors="replace")
 
 
-def _remembered(service: str, image_id: str) -> str | None:
+def remembered(service: str, image_id: str) -> str | None:
+    """What an image has said before about a subject, or None."""
     return _read(REMEMBERED).get(f"{service} {image_id}")
 
 
-def _remember(service: str, image_id: str, version: str) -> None:
+def remember(service: str, image_id: str, version: str) -> None:
+    """Keep what an image has said about a subject."""
     REMEMBERED.parent.mkdir(parents=True, exist_ok=True)
     written = REMEMBERED.with_suffix(f".{os.getpid()}")
     with _WRITING:

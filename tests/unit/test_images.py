@@ -96,17 +96,17 @@ def test_a_recipe_does_not_change_with_what_python_leaves_behind(recipe_folder: 
 
 def test_answers_are_remembered_by_image_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "REMEMBERED", tmp_path / "state" / "image-versions.json")
-    assert versions._remembered("mysql", "sha256:1") is None
-    versions._remember("mysql", "sha256:1", "9.7.4")
-    versions._remember("redis", "sha256:2", "8.0.2")
-    assert versions._remembered("mysql", "sha256:1") == "9.7.4"
-    assert versions._remembered("mysql", "sha256:2") is None
+    assert versions.remembered("mysql", "sha256:1") is None
+    versions.remember("mysql", "sha256:1", "9.7.4")
+    versions.remember("redis", "sha256:2", "8.0.2")
+    assert versions.remembered("mysql", "sha256:1") == "9.7.4"
+    assert versions.remembered("mysql", "sha256:2") is None
 
 
 def test_a_broken_memory_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "REMEMBERED", tmp_path / "image-versions.json")
     versions.REMEMBERED.write_text('{"mysql sha256:1": ')
-    assert versions._remembered("mysql", "sha256:1") is None
+    assert versions.remembered("mysql", "sha256:1") is None
 
 
 def test_a_pulls_progress_reads_well() -> None:
