@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from smallcluster import versions
 from smallcluster.errors import AskedWronglyError
-from smallcluster.recipes import IMAGE_LABEL
+from smallcluster.recipes import IMAGE_LABEL, SERVER
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -29,7 +29,7 @@ _QUESTION = f"for name in {' '.join(PROGRAMS)}; do command -v $name >/dev/null &
 
 def flavour_of(client: DockerClient, ref: str, image: EngineImage) -> Flavour:
     """Which server an image holds; asked once for each image id. Raises AskedWronglyError where it is none."""
-    if image.labels.get(IMAGE_LABEL):
+    if image.labels.get(IMAGE_LABEL) == SERVER:
         return Flavour.REFERENCE
     said = versions.remembered("flavour", str(image.id))
     if said is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("mysql", "pgsql", "redis", "nginx", SERVER)
 NAMES_FILE = CHECKOUT / "env" / "images.env"
-Origin = Literal["pulled", "built here"]
+Origin = Literal["pulled", "built here", "no registry's"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +138,14 @@ def _local(service: str, tag: str) -> str:
 
 def described(client: DockerClient, service: str, ref: str, image: EngineImage) -> Image:
     """What there is to know of an image that is in the engine. Raises where another product is inside."""
+    flavour = flavour_of(client, ref, image) if service == SERVER else None
     digests: list[str] = image.attrs.get("RepoDigests") or []
-    built_here = RECIPE_LABEL in image.labels
     return Image(
         service=service,
         ref=ref,
-        origin="built here" if built_here else "pulled",
+        origin="built here" if image.labels.get(RECIPE_LABEL) else "pulled" if digests else "no registry's",
         id=str(image.id),
         digest=digests[0].partition("@")[2] if digests else str(image.id),
         version=version_of(client, service, ref, image),
-        flavour=flavour_of(client, ref, image) if service == SERVER else None,
+        flavour=flavour,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallcluster.errors import MachineCannotError
 from smallcluster.paths import STATE
-from smallcluster.recipes import IMAGE_LABEL
+from smallcluster.recipes import IMAGE_LABEL, SERVER
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -62,7 +62,7 @@ def version_of(client: DockerClient, service: str, ref: str, image: EngineImage)
     A published server image holds no reference server to ask: its label is what there is, and the word
     "label" says so; a running node tells more. Raises MachineCannotError when another product is inside.
     """
-    if service == "server" and not image.labels.get(IMAGE_LABEL):
+    if service == SERVER and image.labels.get(IMAGE_LABEL) != SERVER:
         stated = image.labels.get("org.opencontainers.image.version")
         return f"{stated} (label)" if stated else "not stated"
     return remembered(service, str(image.id)) or _asked(client, service, ref, str(image.id))

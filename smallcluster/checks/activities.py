@@ -216,7 +216,7 @@ def lapse(live: Live) -> Lapse:
     task, began = task_in(leased), time.monotonic()
     if not task:
         return Lapse(leased=leased)
-    resumed = worker.poll(BALANCER, hold=PATIENCE_SECONDS)
+    resumed = worker.wait_for_task(BALANCER, PATIENCE_SECONDS)
     seconds = time.monotonic() - began
     late = live.api(BALANCER).complete_activity_task(task, task.get("arguments"))
     if following := task_in(resumed):

@@ -58,11 +58,11 @@ def _fired(live: Live, first: Worker, later: Worker) -> Firing:
     seen = Firing(created=created)
     if not created.ok:
         return seen
-    handed = first.poll(BALANCER, hold=PATIENCE_SECONDS)
+    handed = first.wait_for_task(BALANCER, PATIENCE_SECONDS)
     seen = replace(seen, handed=handed, seconds=time.time() - due)
     if not task_in(handed) or not _schedule(later)[0].ok:
         return seen
-    witnessed = later.poll(BALANCER, hold=PATIENCE_SECONDS)
+    witnessed = later.wait_for_task(BALANCER, PATIENCE_SECONDS)
     balancer = live.api(BALANCER)
     seen = replace(
         seen,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from dataclasses import dataclass, field
 
 import requests
@@ -54,6 +56,17 @@ class Worker:
     def poll(self, route: str, hold: int = HOLD_SECONDS, session: requests.Session | None = None) -> Exchange:
         """Poll for a workflow task."""
         return self.live.api(route, session).poll_workflow_task(self.name, self.queue, hold)
+
+    def wait_for_task(self, route: str, patience: float) -> Exchange:
+        """Poll until there is a workflow task, or for `patience` seconds: a server may hold a poll for less than that.
+
+        Gives the last answer. A poll that fails ends it: only an empty answer is followed by another poll.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            answer = self.poll(route, max(1, math.ceil(deadline - time.monotonic())))
+            if task_in(answer) or not answer.ok or time.monotonic() > deadline:
+                return answer
 
     def poll_activity(self, route: str, hold: int = HOLD_SECONDS) -> Exchange:
         """Poll for an activity task."""

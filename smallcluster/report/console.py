@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallcluster.containers import Container
 from smallcluster.contract import BY_ID
+from smallcluster.flavours import Flavour
 from smallcluster.verdicts import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def images_lines(images: Mapping[str, Image]) -> Iterable[str]:
     """Which images are under test: name, where from, which digest, what the program inside says it is."""
     for name, image in images.items():
         yield f"image {name}: {image.version}, {image.ref} ({image.origin}, {_short(image.digest)})"
-    if images["server"].origin == "built here":
+    if images["server"].flavour is Flavour.REFERENCE:
         yield "server under test: the bundled reference server, not the published image"
 
 
