@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -57,21 +57,27 @@ class Cluster:
     def compose(self) -> Compose:
         """The project's Compose invocation."""
         settings = self.settings
-        files = ("cluster.yaml", f"{settings.db.value}.yaml", f"server-{self.images['server'].flavour}.yaml")
+        files = ["cluster.yaml", f"{settings.db.value}.yaml", f"server-{self.images['server'].flavour}.yaml"]
+        files += ["outside.yaml"] if settings.outside else []
         return Compose(
             command=tuple(engine.compose_command()),
             project=settings.project,
             files=tuple(COMPOSE_FOLDER / name for name in files),
             variables=self._variables(),
-            profiles=("three-nodes",) if settings.nodes == 3 else (),
+            profiles=tuple(self._profiles()),
         )
 
+    def _profiles(self) -> Iterator[str]:
+        """The parts of the topology that not every cluster has."""
+        yield from (f"own-{service}" for service in ("database", "redis") if service not in self.settings.outside)
+        if self.settings.nodes == 3:
+            yield "three-nodes"
+
     def _variables(self) -> dict[str, str]:
-        images = {
-            "SMALLCLUSTER_NGINX_IMAGE": self.images["nginx"].ref,
-            "SMALLCLUSTER_REDIS_IMAGE": self.images["redis"].ref,
-            "SMALLCLUSTER_DATABASE_IMAGE": self.images[self.settings.db.value].ref,
-            "SMALLCLUSTER_SERVER_IMAGE": self.images["server"].ref,
+        services = {"NGINX": "nginx", "REDIS": "redis", "DATABASE": self.settings.db.value, "SERVER": "server"}
+        images = {  # Compose wants a word for the image of a service that is not used, too
+            f"SMALLCLUSTER_{name}_IMAGE": self.images[image].ref if image in self.images else "none"
+            for name, image in services.items()
         }
         return images | {"SMALLCLUSTER_STATE": str(self.settings.folder)}
 
@@ -81,8 +87,9 @@ class Cluster:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """The services that make the topology."""
-        return ("database", "redis", "bootstrap", *self.settings.node_names, BALANCER, "scheduler")
+        """The services that make the topology; a database or Redis outside of the cluster is not one of them."""
+        own = (service for service in ("database", "redis") if service not in self.settings.outside)
+        return (*own, "bootstrap", *self.settings.node_names, BALANCER, "scheduler")
 
     def standing(self) -> Standing:
         """Tell how much of the topology is there and runs.
@@ -203,7 +210,7 @@ class Cluster:
     def bootstrap(self, progress: Progress) -> str:
         """Run the one-shot job again and return what it printed; raises ClusterBrokenError where it fails."""
         found = self.containers().get("database")
-        if not found or not found.running:
+        if "database" not in self.settings.outside and (not found or not found.running):
             raise MachineCannotError(
                 "There is no running database to bootstrap.",
                 seen=found.described if found else "no container of this cluster",
@@ -243,7 +250,7 @@ class Cluster:
         """
         container = self.containers().get("database")
         if container is None or not container.running:
-            raise MachineCannotError("There is no running database to ask.", then="look with `invoke status`.")
+            raise MachineCannotError("No database of this cluster's own runs.", then="look with `invoke status`.")
         command = database.client_command(self.settings.db, sql)
         status, output = self.client.containers.get(container.id).exec_run(command)
         text = cast("bytes", output).decode(errors="replace")  # the stubs know streams, which were not asked for

@@ -17,6 +17,13 @@ from smallcluster.paths import CHECKOUT, STATE, checkout_id
 ENV_FOLDER = CHECKOUT / "env"
 
 
+HOSTS = {"database": "DB_HOST", "redis": "REDIS_HOST"}
+"""The variable that names each service's host: the service itself, or one outside of the cluster."""
+
+
+_PASSWORDS = {"database": "DB_PASSWORD", "redis": "REDIS_PASSWORD"}
+
+
 class Database(StrEnum):
     """The two durable databases of the contract; SQLite is not a clustered backend (note)."""
 
@@ -42,6 +49,11 @@ class Settings:
     def node_names(self) -> tuple[str, ...]:
         """The API nodes: server-a, server-b and, with three, server-c."""
         return ("server-a", "server-b", "server-c")[: self.nodes]
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """The services that the env layers name outside of this cluster: database, redis, both or none."""
+        return tuple(service for service, name in HOSTS.items() if self.value(name) not in ("", service))
 
     @property
     def folder(self) -> Path:
@@ -181,8 +193,9 @@ def _made(name: str) -> str:
 
 
 def _fill_secrets(lines: dict[str, Line], store: Path) -> None:
-    """Give every empty secret its kept value, making the missing ones once."""
-    empty = [name for name in lines if name in variables.SECRETS and not lines[name].value]
+    """Give every empty secret its kept value, making the missing ones once; an outside service's are its own."""
+    theirs = {_PASSWORDS[service] for service, host in HOSTS.items() if host in lines and lines[host].value != service}
+    empty = [name for name in lines if name in variables.SECRETS - theirs and not lines[name].value]
     kept = envfile.read(store, str(store)) if store.exists() else {}
     for line in kept.values():
         if not line.value:

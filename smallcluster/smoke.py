@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from smallcluster import api, checks, engine, evidence, interrupts, lifecycle
-from smallcluster.checks.base import Live
+from smallcluster.checks.base import Live, Need
 from smallcluster.cluster import Cluster, Standing
 from smallcluster.errors import ExitCode, MachineCannotError, PersonError
 from smallcluster.evidence import Evidence
@@ -146,6 +146,7 @@ def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Fi
             credentials=api.credentials_from(cluster.settings.value),
             record=kept.exchange,
             say=step.say,
+            offers=frozenset(Need) - ({Need.DATABASE} if "database" in cluster.settings.outside else set()),
         )
         live.worker_protocol = _worker_protocol(live)
         pool = ThreadPoolExecutor(max_workers=len(checks.ALL))  # they spend their time waiting for answers

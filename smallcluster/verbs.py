@@ -199,26 +199,34 @@ def _cluster(db: str, nodes: int, progress: Progress, image: str = "") -> Cluste
     there = read_containers(client, project_name(database))
     asked_for = {"server": named(client, image, progress)} if image else {}
     with interrupts.deferred():
-        found = _images(client, database, there, asked_for)
-    published = found["server"].flavour is Flavour.PUBLISHED
+        server = _images(client, database, there, ["server"], asked_for)
+    published = server["server"].flavour is Flavour.PUBLISHED
     settings = _settings(db, nodes or (3 if "server-c" in there else 2), progress, published=published)
+    services = {database.value: "database", "redis": "redis"}
+    own = [name for name, service in services.items() if service not in settings.outside]
+    with interrupts.deferred():
+        found = _images(client, database, there, ["server", *own, "nginx"], server)
     for line in images_lines(found):
         progress.line(line)
     return Cluster(settings=settings, images=found, client=client)
 
 
 def _images(
-    client: DockerClient, database: Database, there: Mapping[str, Container], asked_for: Mapping[str, Image]
+    client: DockerClient,
+    database: Database,
+    there: Mapping[str, Container],
+    wanted: Sequence[str],
+    known: Mapping[str, Image],
 ) -> dict[str, Image]:
-    """The images asked for, else those of the containers that are there, else what these would be made from."""
+    """The images that are known, else those of the containers that are there, else what these would be made from."""
     from smallcluster import images
     from smallcluster.cluster import image_name
 
-    wanted = ("server", database.value, "redis", "nginx")
     running = {image_name(name, database): (one.image, one.image_id) for name, one in sorted(there.items())}
-    found = {name: images.of_container(client, name, *which) for name, which in running.items()} | dict(asked_for)
-    found |= images.resolve([name for name in wanted if name not in found])
-    return {name: found[name] for name in wanted}
+    chosen = [name for name in wanted if name not in known]
+    found = {name: images.of_container(client, name, *running[name]) for name in chosen if name in running}
+    found |= images.resolve([name for name in chosen if name not in found])
+    return {name: (found | dict(known))[name] for name in wanted}
 
 
 def _databases(db: str) -> list[Database]:

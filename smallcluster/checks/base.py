@@ -27,7 +27,7 @@ class Need(StrEnum):
     """What a check's probe must be given to look at a cluster, beside plain HTTP, which every check may use."""
 
     ENGINE = "the Docker engine that runs it"
-    DATABASE = "its database's own client"
+    DATABASE = "a database of the cluster's own, and its client"
     OUR_ENV = "an environment rendered here"
 
 

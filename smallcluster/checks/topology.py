@@ -38,10 +38,11 @@ PRIVATE_PORTS = {"redis": 6379, Database.MYSQL.value: 3306, Database.PGSQL.value
 
 @dataclass(frozen=True)
 class Topology:
-    """The project's containers by service, and which API nodes the settings ask for."""
+    """The project's containers by service, which API nodes the settings ask for, and what stands outside."""
 
     containers: Mapping[str, Container]
     nodes: tuple[str, ...]
+    outside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,12 @@ class Privacy:
 
     containers: Mapping[str, Container]
     doors: tuple[Door, ...]
+    outside: tuple[str, ...] = ()
 
 
 def topology(live: Live) -> Topology:
     """Ask the engine for every container of the project."""
-    return Topology(live.cluster.containers(), live.nodes)
+    return Topology(live.cluster.containers(), live.nodes, live.settings.outside)
 
 
 def scheduler_log(live: Live) -> SchedulerLog:
@@ -101,7 +103,8 @@ def privacy(live: Live) -> Privacy:
     found = live.cluster.containers()
     services = ("redis", live.settings.db.value)
     doors = tuple(Door(name, PRIVATE_PORTS[name], _answers(PRIVATE_PORTS[name])) for name in services)
-    return Privacy({name: found[name] for name in ("database", "redis") if name in found}, doors)
+    own: dict[str, Container] = {name: found[name] for name in ("database", "redis") if name in found}
+    return Privacy(own, doors, live.settings.outside)
 
 
 def _answers(port: int) -> bool:
@@ -140,7 +143,8 @@ def bootstrap_completed_once(seen: Topology) -> Judgement:
 @check("containers-steady", "runs.steady", "shape.nodes", probe=topology, needs=[Need.ENGINE])
 def containers_steady(seen: Topology) -> Judgement:
     """Every container of the topology runs; none is unhealthy, restarted by the engine or short of memory."""
-    wanted = ("database", "redis", *seen.nodes, BALANCER, "scheduler")
+    own = (name for name in ("database", "redis") if name not in seen.outside)
+    wanted = (*own, *seen.nodes, BALANCER, "scheduler")
     evidence, wrong = [], []
     for service in wanted:
         container = seen.containers.get(service)
@@ -215,6 +219,9 @@ def private_services(seen: Privacy) -> Judgement:
             cause=f"a ports: entry was added to {' and '.join(open_ones)}.",
             then="remove it from compose/, then invoke down and invoke up",
         )
+    if seen.outside:
+        stands = f"{' and '.join(seen.outside)} outside of this cluster"
+        return unknown(*evidence, cause=f"who can reach the {stands} can't be seen from here.")
     if len(seen.containers) < 2:
         return unknown(*evidence, cause="database or Redis is not there.", then="invoke status")
     return holds(*evidence)

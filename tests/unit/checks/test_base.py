@@ -52,7 +52,10 @@ def test_a_check_that_lacks_what_it_needs_is_unknown_and_names_it(live: Live) ->
     live.offers = frozenset({Need.ENGINE})
     finding = CHECK.run(live)
     assert (finding.verdict.value, finding.waits) == ("unknown", 0.0)
-    assert finding.judgement.cause == "this check needs its database's own client, which is not to be had here."
+    assert (
+        finding.judgement.cause
+        == "this check needs a database of the cluster's own, and its client, which is not to be had here."
+    )
 
 
 def test_a_look_that_fails_is_unknown_and_says_why(live: Live) -> None:

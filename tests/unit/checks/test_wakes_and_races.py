@@ -11,9 +11,9 @@ from smallcluster.checks.wakes import TRIES, Wake
 from smallcluster.verdicts import Verdict
 
 
-def wake(seconds: float = 0.02, *, held: bool = True, run: str = "r") -> Wake:
+def wake(seconds: float = 0.02, *, held: bool = True, run: str = "r", waiting: str = "server-a") -> Wake:
     return Wake(
-        waiting="server-a",
+        waiting=waiting,
         starting="server-b",
         polled=answer("server-a", task={"run_id": run} if run else None),
         started=answer("server-b", run_id="r"),
@@ -34,7 +34,15 @@ def wake(seconds: float = 0.02, *, held: bool = True, run: str = "r") -> Wake:
     ],
 )
 def test_wakes(seen: list[Wake], verdict: Verdict) -> None:
-    assert wakes.wakes_cross_nodes.judge(tuple(seen)).verdict is verdict
+    own = [wake(0.01, waiting="server-b")] * TRIES
+    assert wakes.wakes_cross_nodes.judge((*seen, *own)).verdict is verdict
+
+
+def test_slow_wakes_prove_nothing_on_a_machine_that_is_as_slow_within_one_node() -> None:
+    busy = [wake(0.4, waiting="server-b")] * TRIES
+    assert wakes.wakes_cross_nodes.judge((*[wake(0.5)] * TRIES, *busy)).verdict is Verdict.UNKNOWN
+    assert wakes.wakes_cross_nodes.judge((*[wake()] * TRIES, *busy)).verdict is Verdict.HOLDS
+    assert wakes.wakes_cross_nodes.judge((*[wake(run="")] * TRIES, *busy)).verdict is Verdict.BROKEN
 
 
 def race(tasks: int = TASKS) -> Race:
