@@ -6,32 +6,19 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from smallcluster.paths import CHECKOUT, STATE
+from smallcluster.paths import STATE
 
 from .conftest import Invoke, finish, leftovers, start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
 
-CHECKS = 22
-
-
-@pytest.fixture
-def local_env() -> Iterator[Path]:
-    """env/local.env for one test; a person's own file is put back."""
-    path = CHECKOUT / "env" / "local.env"
-    before = path.read_text() if path.exists() else None
-    yield path
-    if before is None:
-        path.unlink(missing_ok=True)
-    else:
-        path.write_text(before)
+CHECKS = 27
 
 
 def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: str, tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""A database and a Redis that stand apart from the cluster, as the note's external ones do."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smallcluster.images import resolve
+
+from .conftest import Invoke, containers, leftovers
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
+
+ENVIRONMENT = {
+    "mysql": {
+        "MYSQL_ROOT_PASSWORD": "r",
+        "MYSQL_DATABASE": "theirs",
+        "MYSQL_USER": "us",
+        "MYSQL_PASSWORD": "of-theirs",
+    },
+    "pgsql": {"POSTGRES_DB": "theirs", "POSTGRES_USER": "us", "POSTGRES_PASSWORD": "of-theirs"},
+    "redis": {},
+}
+PORTS = {"mysql": 3306, "pgsql": 5432, "redis": 6379}
+
+
+@pytest.fixture
+def outside(client: Any, db: str, local_env: Path) -> Iterator[dict[str, Any]]:
+    """Both services in containers of the test's own, published where the cluster's nodes can reach them."""
+    gateway = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    started = {}
+    try:
+        for service, image in resolve([db, "redis"]).items():
+            name, port = f"smallcluster-outside-{secrets.token_hex(3)}", f"{PORTS[service]}/tcp"
+            made = client.containers.run(
+                image.ref, name=name, detach=True, environment=ENVIRONMENT[service], ports={port: (gateway, 0)}
+            )
+            made.reload()
+            started[service] = (made, made.ports[port][0]["HostPort"])
+        local_env.write_text(
+            f"DB_HOST={gateway}\nDB_PORT={started[db][1]}\nDB_DATABASE=theirs\nDB_USERNAME=us\nDB_PASSWORD=of-theirs\n"
+            f"REDIS_HOST={gateway}\nREDIS_PORT={started['redis'][1]}\n"
+        )
+        yield {service: made for service, (made, _) in started.items()}
+    finally:
+        for made, _ in started.values():
+            made.remove(force=True, v=True)
+
+
+def test_a_cluster_over_services_outside_of_it(invoke: Invoke, client: Any, db: str, outside: dict[str, Any]) -> None:
+    ran = invoke("smoke", f"--db={db}", "--keep", "--json")
+    assert ran.code == 11, ran.err
+    assert set(containers(client, db)) == {"bootstrap", "server-a", "server-b", "balancer", "scheduler"}
+    open_questions = {check for check, verdict in ran.checks().items() if verdict != "holds"}
+    assert open_questions == {"private-services", "closed-run-is-pruned"}
+    causes = {one["check"]: one["cause"] for one in ran.data["checks"]}
+    assert "database and redis outside of this cluster" in causes["private-services"]
+    assert "a database of the cluster's own" in causes["closed-run-is-pruned"]
+    assert invoke("bootstrap", f"--db={db}").code == 0
+    down = invoke("down", f"--db={db}")
+    assert (down.code, leftovers(client, db)) == (0, [])
+    for one in outside.values():
+        one.reload()
+        assert one.status == "running"
