@@ -6,6 +6,7 @@ from typing import Any
 
 from dw_refserver import __version__, control, protocol
 from dw_refserver.auth import EVERYTHING
+from dw_refserver.engine import BUCKETS
 from dw_refserver.http import Answer, Call
 from dw_refserver.settings import ADMIN, Settings
 
@@ -29,6 +30,7 @@ _REQUEST_CONTRACT = {
     "schema": "durable-workflow.v2.control-plane-request.contract",
     "version": 1,
     "operations": {
+        "list": {"fields": {"status": {"canonical_values": list(BUCKETS)}}},
         "start": {
             "fields": {"duplicate_policy": {"canonical_values": ["fail", "use-existing"]}},
             "unsupported_fields": control.UNSUPPORTED,

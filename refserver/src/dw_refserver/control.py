@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from dw_refserver import codec, engine
 from dw_refserver.engine import TERMINAL, Refused, Start, bucket_of
 from dw_refserver.http import Answer, Call
-from dw_refserver.protocol import iso
+from dw_refserver.protocol import iso, no_run, no_workflow
 from dw_refserver.store import workflows
 from dw_refserver.store.database import LostRaceError
 from dw_refserver.ulid import new_ulid
@@ -46,7 +46,7 @@ async def _duplicate(call: Call, ask: Start, *, use_existing: bool) -> Answer:
     if run is None:  # pruned a moment ago, so the id is free again
         raise LostRaceError(ask.workflow_id)
     if run.namespace != ask.namespace:
-        text = f"Workflow id '{ask.workflow_id}' is reserved in another namespace."
+        text = f"Workflow [{ask.workflow_id}] is already reserved in another namespace."
         raise Refused(409, "workflow_id_reserved_in_namespace", text, workflow_id=ask.workflow_id)
     about = _about(run, ask.workflow_id, run.id, run.status)
     if use_existing and run.status not in TERMINAL:
@@ -113,7 +113,7 @@ async def describe(call: Call) -> Answer:
     workflow_id = call.path["workflow_id"]
     run = await workflows.current_run(call.node.db, workflow_id)
     if run is None or run.namespace != call.namespace:
-        raise Refused(404, "instance_not_found", "Workflow not found.", workflow_id=workflow_id)
+        raise no_workflow(workflow_id)
     return Answer(_run_body(run))
 
 
@@ -122,15 +122,27 @@ async def describe_run(call: Call) -> Answer:
     workflow_id, run_id = call.path["workflow_id"], call.path["run_id"]
     run = await workflows.one_run(call.node.db, workflow_id, run_id)
     if run is None or run.namespace != call.namespace:
-        raise Refused(404, "run_not_found", "Workflow run not found.", workflow_id=workflow_id, run_id=run_id)
+        raise no_run(workflow_id, run_id)
     return Answer(_run_body(run))
 
 
+def brief(run: Row[Any]) -> dict[str, Any]:
+    """What every view of a run tells."""
+    same = {name: getattr(run, name) for name in ("workflow_type", "business_key", "status")}
+    moments = {"started_at": iso(run.started_at), "closed_at": iso(run.closed_at)}
+    return {"run_id": run.id, "task_queue": run.queue, **same, **moments}
+
+
+def standing(run: Row[Any]) -> dict[str, Any]:
+    """What the run's status counts as."""
+    return {"status_bucket": bucket_of(run.status), "is_terminal": run.status in TERMINAL}
+
+
 _SAME = (
-    "namespace", "workflow_type", "business_key", "status", "closed_reason", "run_number", "run_count",
-    "compatibility", "payload_codec", "execution_timeout_seconds", "run_timeout_seconds", "memo",
+    "namespace", "closed_reason", "run_number", "run_count", "compatibility", "payload_codec",
+    "execution_timeout_seconds", "run_timeout_seconds", "memo",
 )  # fmt: skip
-_MOMENTS = ("execution_deadline_at", "run_deadline_at", "started_at", "closed_at", "last_progress_at")
+_MOMENTS = ("execution_deadline_at", "run_deadline_at", "last_progress_at")
 
 
 def _run_body(run: Row[Any]) -> dict[str, Any]:
@@ -138,12 +150,10 @@ def _run_body(run: Row[Any]) -> dict[str, Any]:
     waiting = None if run.status in TERMINAL else run.open_task_status
     return {
         "workflow_id": run.workflow_instance_id,
-        "run_id": run.id,
+        **brief(run),
+        **standing(run),
         **{name: getattr(run, name) for name in _SAME},
         **{name: iso(getattr(run, name)) for name in _MOMENTS},
-        "status_bucket": bucket_of(run.status),
-        "is_terminal": run.status in TERMINAL,
-        "task_queue": run.queue,
         "is_current_run": run.id == run.current_run_id,
         "input": None,
         "output": None,

@@ -16,7 +16,13 @@ import orjson
 
 from dw_refserver.ulid import new_ulid
 
-TERMINAL = ("completed", "failed", "cancelled", "terminated")
+BUCKETS: Mapping[str, Sequence[str]] = {
+    "running": ("pending", "running", "waiting"),
+    "completed": ("completed",),
+    "failed": ("failed", "cancelled", "terminated"),
+}
+"""The statuses of a run, by what they count as."""
+TERMINAL = (*BUCKETS["completed"], *BUCKETS["failed"])
 CLOSING = ("complete_workflow", "fail_workflow")
 """The commands that end a run: at most one, and the last."""
 COMMANDS = (*CLOSING, "schedule_activity")
@@ -131,9 +137,7 @@ class Decision:
 
 def bucket_of(status: str) -> str:
     """Which of running, completed, failed a run's status counts as."""
-    if status not in TERMINAL:
-        return "running"
-    return "completed" if status == "completed" else "failed"
+    return next(bucket for bucket, statuses in BUCKETS.items() if status in statuses)
 
 
 def guard(task: Task | None, claim: Claim) -> Task:

@@ -64,7 +64,7 @@ class Endpoint:
     """One method of one route. No roles means open to all.
 
     `operation` is the protocol's name for it: a workflow operation's envelope and a lost worker call's answer say it;
-    `lost` is what else such an answer says.
+    `lost` is what else such an answer says. `inside` means that the request's namespace must be there.
     """
 
     method: str
@@ -73,6 +73,7 @@ class Endpoint:
     roles: Sequence[str] = ()
     operation: str | None = None
     versioned: bool = True
+    inside: bool = True
     lost: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -193,7 +194,7 @@ async def _admit(node: Node, endpoint: Endpoint, request: Request, raw: bytes, b
         raise _no_route(request)
     named = request.headers.get("x-namespace") or request.query_params.get("namespace")
     namespace = (named or node.settings.default_namespace).lower()
-    if not _NAMESPACE.fullmatch(namespace) or (endpoint.versioned and not await node.knows_namespace(namespace)):
+    if not _NAMESPACE.fullmatch(namespace) or (endpoint.inside and not await node.knows_namespace(namespace)):
         raise protocol.namespace_missing(namespace)
     return Call(node, request, path, role, namespace, body)
 

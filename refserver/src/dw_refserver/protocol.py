@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ CONTROL_VERSION = "2"
 CONTROL_HEADER = "x-durable-workflow-control-plane-version"
 WORKER_HEADER = "x-durable-workflow-protocol-version"
 HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX = 500, 1000
+SEQUENCE = "[0-9]{1,9}"
+"""What the token of a history page holds."""
 
 _SCHEMA = "durable-workflow.v2.control-plane-response"
 _CONTRACT = {
@@ -24,9 +27,12 @@ _CONTRACT = {
                       "wait_policy": "wait_for"},
 }  # fmt: skip
 _OPERATIONS: Mapping[str, tuple[list[str], list[str]]] = {
+    "list": ([], []),
     "start": ([], ["workflow_id", "outcome"]),
     "describe": (["workflow_id"], []),
+    "list_runs": (["workflow_id"], []),
     "describe_run": (["workflow_id"], ["run_id"]),
+    "history": (["workflow_id", "run_id"], ["next_page_token"]),
 }
 """Required and success fields of each workflow operation, as its response contract lists them."""
 
@@ -41,6 +47,20 @@ _REPEATED = (
 def iso(moment: datetime | None) -> str | None:
     """ISO-8601 in UTC with microseconds and Z."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
+
+
+def page_token(last: int | str) -> str:
+    """The token of the page after `last`: base64, as the published server makes it."""
+    return base64.b64encode(str(last).encode()).decode()
+
+
+def last_of(token: str, pattern: str) -> str | None:
+    """What a page's token says was last on the page before; None if it was never given out."""
+    try:
+        last = base64.b64decode(token, validate=True).decode("ascii")
+    except ValueError:
+        return None
+    return last if re.fullmatch(pattern, last) else None
 
 
 def control_body(body: Mapping[str, Any], operation: str | None, path: Mapping[str, str]) -> Mapping[str, Any]:
@@ -123,6 +143,16 @@ def _other_version(reason: str, plane: str, header: str, requested: str | None, 
         f"it too, or a server that speaks {requested}."
     )
     return Refused(400, f"unsupported_{reason}_version", f"Unsupported {plane} version.", **both, remediation=advice)
+
+
+def no_workflow(workflow_id: str) -> Refused:
+    """404 for a workflow that the caller's namespace doesn't have."""
+    return Refused(404, "instance_not_found", "Workflow not found.", workflow_id=workflow_id)
+
+
+def no_run(workflow_id: str, run_id: str) -> Refused:
+    """404 for a run that the workflow, in the caller's namespace, doesn't have."""
+    return Refused(404, "run_not_found", "Workflow run not found.", workflow_id=workflow_id, run_id=run_id)
 
 
 def namespace_missing(namespace: str) -> Refused:

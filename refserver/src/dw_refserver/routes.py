@@ -6,14 +6,16 @@ from itertools import groupby
 
 from starlette.routing import Route, Router
 
-from dw_refserver import activity_tasks, cluster_info, control, readiness, worker_tasks, workers
+from dw_refserver import activity_tasks, cluster_info, control, listings, namespaces, readiness, worker_tasks, workers
 from dw_refserver.http import Endpoint, Path
 from dw_refserver.node import Node
 from dw_refserver.settings import ADMIN, OPERATOR, WORKER
 
 _CONTROL = (OPERATOR, ADMIN)
 _ANYBODY = (WORKER, OPERATOR, ADMIN)
-_RUN = "/api/workflows/{workflow_id}/runs/{run_id}"
+_RUNS = "/api/workflows/{workflow_id}/runs"
+_RUN = f"{_RUNS}/{{run_id}}"
+_NAMESPACE = "/api/namespaces/{namespace}"
 _TASKS = "/api/worker/workflow-tasks"
 _TASK = f"{_TASKS}/{{task_id}}"
 _ACTIVITIES = "/api/worker/activity-tasks"
@@ -21,12 +23,19 @@ _ACTIVITY = f"{_ACTIVITIES}/{{task_id}}"
 _LOST_POLL = {"task": None, "poll_status": "backend_unavailable", "retry_same_poll_request_id": True}
 
 ENDPOINTS = (
-    Endpoint("GET", "/api/health", readiness.health, versioned=False),
-    Endpoint("GET", "/api/ready", readiness.ready, versioned=False),
-    Endpoint("GET", "/api/cluster/info", cluster_info.cluster_info, _ANYBODY, versioned=False),
+    Endpoint("GET", "/api/health", readiness.health, versioned=False, inside=False),
+    Endpoint("GET", "/api/ready", readiness.ready, versioned=False, inside=False),
+    Endpoint("GET", "/api/cluster/info", cluster_info.cluster_info, _ANYBODY, versioned=False, inside=False),
+    Endpoint("GET", "/api/namespaces", namespaces.every, _CONTROL, inside=False),
+    Endpoint("POST", "/api/namespaces", namespaces.create, (ADMIN,), inside=False),
+    Endpoint("GET", _NAMESPACE, namespaces.show, _CONTROL, inside=False),
+    Endpoint("PUT", _NAMESPACE, namespaces.change, (ADMIN,), inside=False),
+    Endpoint("GET", "/api/workflows", listings.list_workflows, _CONTROL, "list"),
     Endpoint("POST", "/api/workflows", control.start, _CONTROL, "start"),
     Endpoint("GET", "/api/workflows/{workflow_id}", control.describe, _CONTROL, "describe"),
+    Endpoint("GET", _RUNS, listings.list_runs, _CONTROL, "list_runs"),
     Endpoint("GET", _RUN, control.describe_run, _CONTROL, "describe_run"),
+    Endpoint("GET", f"{_RUN}/history", listings.history_page, _CONTROL, "history"),
     Endpoint("POST", "/api/worker/register", workers.register, _ANYBODY, "register_worker"),
     Endpoint("POST", "/api/worker/heartbeat", workers.heartbeat, (WORKER,), "heartbeat_worker"),
     Endpoint("POST", f"{_TASKS}/poll", worker_tasks.poll, (WORKER,), "poll_workflow_task", lost=_LOST_POLL),

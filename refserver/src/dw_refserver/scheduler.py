@@ -54,11 +54,12 @@ async def enforce_activity_timeouts(db: Database, limit: int) -> Tally:
 async def prune_history(db: Database, limit: int) -> Tally:
     """history:prune: delete closed runs past their namespace's retention, oldest first, archived ones never."""
     tally = Tally()
-    for namespace, days in await namespaces.every(db):
+    for namespace in await namespaces.every(db):
+        name, days = namespace.name, namespace.retention_days
         left = min(limit - tally.done - len(tally.failures), _PER_NAMESPACE)
-        for run_id in await maintenance.prunable_runs(db, namespace, days, left):
+        for run_id in await maintenance.prunable_runs(db, name, days, left):
             try:
-                pruned = await maintenance.prune_run(db, namespace, days, run_id)
+                pruned = await maintenance.prune_run(db, name, days, run_id)
             except (DBAPIError, BackendUnavailableError) as error:
                 tally.failures.append(f"run {run_id}: {cause_of(error)}")
             else:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from dw_refserver.protocol import invalid
+from dw_refserver.protocol import invalid, last_of
 
 T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BLOB = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
 
 
 def is_blob(value: Any) -> bool:
@@ -62,6 +63,14 @@ class Fields:
         self._wrong(name, f"must be at least {least}" if value < least else f"must not be greater than {most}")
         return None
 
+    def token(self, name: str, pattern: str) -> str | None:
+        """What a page token says was last on the page before."""
+        token = self.text(name)
+        last = None if token is None else last_of(token, pattern)
+        if token is not None and last is None:
+            self._wrong(name, "must be the token of an earlier page")
+        return last
+
     def items(self, name: str, *, required: bool = False) -> list[Any]:
         """A list of at most a thousand items; absent counts as empty."""
         value = self._typed(name, list, "must be an array", required=required) or []
@@ -109,6 +118,12 @@ class Fields:
 
     def _wrong(self, name: str, finding: str) -> None:
         self.errors[name] = f"The {_spoken(name)} field {finding}."
+
+
+def parameters(given: Mapping[str, str], *whole: str) -> Fields:
+    """The fields of a query string. All arrive as text; those named in `whole` are numbers if they are digits."""
+    numbers = {name: int(given[name]) for name in whole if _DIGITS.fullmatch(given.get(name, ""))}
+    return Fields({**given, **numbers})
 
 
 def _spoken(name: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ from dw_refserver.commands import check as check_commands
 from dw_refserver.engine import Claim, Decision, Refused, Task
 from dw_refserver.http import Answer, Call
 from dw_refserver.polling import hold
-from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, iso
+from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, SEQUENCE, iso, last_of, page_token
 from dw_refserver.store import history, tasks
 from dw_refserver.validation import Fields
 from dw_refserver.wake import Queue
@@ -63,9 +61,9 @@ def _task_body(row: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
 
 
 def _page(events: Sequence[Row[Any]], total: int) -> dict[str, Any]:
-    """One page of a history; the next one's token is base64 of the last sequence, as the published server makes it."""
+    """One page of a history."""
     last = events[-1].sequence if events else total
-    token = base64.b64encode(str(last).encode()).decode() if last < total else None
+    token = page_token(last) if last < total else None
     bodies = [_event_body(event) for event in events]
     return {"history_events": bodies, "total_history_events": total, "next_history_page_token": token}
 
@@ -90,19 +88,13 @@ async def history_page(call: Call) -> Answer:
     claim, token = _claim_of(call, fields), fields.needed("next_history_page_token")
     size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
     fields.done()
-    after = _sequence_of(token, claim)
+    after = last_of(token, SEQUENCE)
+    if after is None:
+        raise Refused(400, "invalid_page_token", "Invalid history page token.", task_id=claim.task_id)
     task = await tasks.held(call.node.db, call.namespace, claim)
     total = task.last_history_sequence
-    events = await history.page(call.node.db, task.run_id, after, min(after + size, total))
+    events = await history.page(call.node.db, task.run_id, int(after), min(int(after) + size, total))
     return Answer({"task_id": task.id, "workflow_task_attempt": task.attempt_count, **_page(events, total)})
-
-
-def _sequence_of(token: str, claim: Claim) -> int:
-    with contextlib.suppress(ValueError):
-        text = base64.b64decode(token, validate=True).decode("ascii")
-        if text.isdecimal() and len(text) < 10:
-            return int(text)
-    raise Refused(400, "invalid_page_token", "Invalid history page token.", task_id=claim.task_id)
 
 
 async def heartbeat(call: Call) -> Answer:

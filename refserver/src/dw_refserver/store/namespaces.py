@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import String, bindparam, column, func, insert, select, table
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row, String, bindparam, column, func, insert, select, table, update
 from sqlalchemy.exc import IntegrityError
 
 from dw_refserver.store.database import Database
@@ -15,30 +18,45 @@ HEAD = "0002"
 _VERSION = table("alembic_version", column("version_num", String))
 _TABLES = table("tables", column("table_name", String), column("table_schema", String), schema="information_schema")
 
-_EXISTS = select(namespaces.c.name).where(namespaces.c.name == bindparam("namespace"))
-_ALL = select(namespaces.c.name, namespaces.c.retention_days).order_by(namespaces.c.name)
+_ALL = select(namespaces).order_by(namespaces.c.name)
+_ONE = select(namespaces).where(namespaces.c.name == bindparam("namespace"))
+
+
+async def find(db: Database, namespace: str) -> Row[Any] | None:
+    """The namespace, if it is there."""
+    return await db.one(_ONE, {"namespace": namespace})
 
 
 async def exists(db: Database, namespace: str) -> bool:
     """Whether the namespace is there."""
-    return await db.one(_EXISTS, {"namespace": namespace}) is not None
+    return await find(db, namespace) is not None
 
 
-async def every(db: Database) -> list[tuple[str, int]]:
-    """Every namespace's name and retention in days."""
-    return [(row.name, row.retention_days) for row in await db.all(_ALL)]
+async def every(db: Database) -> Sequence[Row[Any]]:
+    """All namespaces by name."""
+    return await db.all(_ALL)
+
+
+async def create(db: Database, namespace: str, description: str | None, retention_days: int) -> bool:
+    """Create the namespace; false if it is there."""
+    row = {"name": namespace, "description": description, "retention_days": retention_days, "status": "active"}
+    try:
+        await db.run(insert(namespaces).values(**row, created_at=now(), updated_at=now()))
+    except IntegrityError:
+        return False
+    return True
+
+
+async def change(db: Database, namespace: str, changes: Mapping[str, Any]) -> None:
+    """Set these columns of the namespace, if it is there."""
+    await db.run(update(namespaces).where(namespaces.c.name == namespace).values(**changes, updated_at=now()))
 
 
 async def seed(db: Database, namespace: str, retention_days: int) -> bool:
     """Create the namespace unless it is there; true if this call created it."""
     if await exists(db, namespace):
         return False
-    row = {"name": namespace, "description": "Default namespace", "retention_days": retention_days, "status": "active"}
-    try:
-        await db.run(insert(namespaces).values(**row, created_at=now(), updated_at=now()))
-    except IntegrityError:  # another bootstrap was quicker
-        return False
-    return True
+    return await create(db, namespace, "Default namespace", retention_days)
 
 
 async def tables_present(db: Database) -> set[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, Row, bindparam, insert, select
+from sqlalchemy import Float, Row, Select, bindparam, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from dw_refserver.engine import Event, NewTask, Start
@@ -86,3 +87,54 @@ async def current_run(db: Database, workflow_id: str) -> Row[Any] | None:
 async def one_run(db: Database, workflow_id: str, run_id: str) -> Row[Any] | None:
     """A named run of the instance."""
     return await db.one(_ONE, {"workflow": workflow_id, "run": run_id})
+
+
+_BRIEF_COLUMNS = (
+    "id", "workflow_instance_id", "run_number", "workflow_type", "business_key", "status", "queue", "compatibility",
+    "started_at", "closed_at",
+)  # fmt: skip
+_BRIEF = select(*(runs.c[name] for name in _BRIEF_COLUMNS))
+_OF_ONE = runs.c.workflow_instance_id == bindparam("workflow"), runs.c.namespace == bindparam("ns")
+_ALL_OF_ONE = _BRIEF.where(*_OF_ONE).order_by(runs.c.run_number)
+_EVENTS = select(runs.c.last_history_sequence).where(runs.c.id == bindparam("run"), *_OF_ONE)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs of a namespace a list holds; None or nothing asks for any."""
+
+    namespace: str
+    workflow_type: str | None = None
+    statuses: Sequence[str] = ()
+    part: str | None = None
+    """What the workflow id or the business key holds, upper and lower case told apart."""
+    before: str | None = None
+    """The id of the run that the page before ended with."""
+
+
+async def newest(db: Database, wanted: Wanted, most: int) -> Sequence[Row[Any]]:
+    """At most so many of the wanted runs, the newest id first: ids sort by creation and never move."""
+    return await db.all(_wanted(wanted).order_by(runs.c.id.desc()).limit(most))
+
+
+def _wanted(wanted: Wanted) -> Select[Any]:
+    found = _BRIEF.where(runs.c.namespace == wanted.namespace)
+    if wanted.workflow_type is not None:
+        found = found.where(runs.c.workflow_type == wanted.workflow_type)
+    if wanted.statuses:
+        found = found.where(runs.c.status.in_(wanted.statuses))
+    if wanted.part is not None:
+        texts = runs.c.workflow_instance_id, runs.c.business_key
+        found = found.where(or_(*(text.contains(wanted.part, autoescape=True) for text in texts)))
+    return found if wanted.before is None else found.where(runs.c.id < wanted.before)
+
+
+async def all_runs(db: Database, namespace: str, workflow_id: str) -> Sequence[Row[Any]]:
+    """The instance's runs, oldest first; none if the namespace doesn't have it."""
+    return await db.all(_ALL_OF_ONE, {"ns": namespace, "workflow": workflow_id})
+
+
+async def history_length(db: Database, namespace: str, workflow_id: str, run_id: str) -> int | None:
+    """How many events the run has; None if the namespace doesn't have it."""
+    row = await db.one(_EVENTS, {"ns": namespace, "workflow": workflow_id, "run": run_id})
+    return row and int(row.last_history_sequence)

@@ -1,0 +1,68 @@
+"""Control plane, in pages: the runs of a namespace, those of one workflow, the history of one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from dw_refserver.control import brief, standing
+from dw_refserver.engine import BUCKETS
+from dw_refserver.http import Answer, Call
+from dw_refserver.protocol import SEQUENCE, iso, no_run, no_workflow, page_token
+from dw_refserver.store import history, workflows
+from dw_refserver.store.workflows import Wanted
+from dw_refserver.validation import parameters
+
+_RUN_ID = "[0-9a-z]{26}"
+
+
+async def list_workflows(call: Call) -> Answer:
+    """GET /api/workflows: one item per run, the newest started first; `workflow_count` is the page's."""
+    fields = parameters(call.request.query_params, "page_size")
+    size = fields.whole("page_size", 1, 200) or 50
+    bucket = fields.choice("status", list(BUCKETS))
+    wanted = Wanted(
+        call.namespace, workflow_type=fields.text("workflow_type"), statuses=BUCKETS.get(bucket or "", ()),
+        part=fields.text("query"), before=fields.token("next_page_token", _RUN_ID),
+    )  # fmt: skip
+    fields.done()
+    found = await workflows.newest(call.node.db, wanted, size + 1)
+    items = [_item(run) for run in found[:size]]
+    token = page_token(items[-1]["run_id"]) if len(found) > size else None
+    return Answer({"workflows": items, "workflow_count": len(items), "next_page_token": token})
+
+
+def _item(run: Row[Any]) -> dict[str, Any]:
+    own = {"workflow_id": run.workflow_instance_id, "compatibility": run.compatibility, "search_attributes": []}
+    return {**brief(run), **standing(run), **own}
+
+
+async def list_runs(call: Call) -> Answer:
+    """GET /api/workflows/{id}/runs: oldest first."""
+    workflow_id = call.path["workflow_id"]
+    found = await workflows.all_runs(call.node.db, call.namespace, workflow_id)
+    if not found:
+        raise no_workflow(workflow_id)
+    runs = [{**brief(run), "run_number": run.run_number} for run in found]
+    return Answer({"workflow_id": workflow_id, "run_count": len(runs), "runs": runs})
+
+
+async def history_page(call: Call) -> Answer:
+    """GET …/{run}/history: its events in order, from the one after the token's; never waits for one."""
+    fields = parameters(call.request.query_params, "page_size")
+    size = fields.whole("page_size", 1, 1000) or 100
+    after = int(fields.token("next_page_token", SEQUENCE) or 0)
+    fields.done()
+    total = await workflows.history_length(call.node.db, call.namespace, **call.path)
+    if total is None:
+        raise no_run(**call.path)
+    events = await history.page(call.node.db, call.path["run_id"], after, min(after + size, total))
+    token = page_token(events[-1].sequence) if events and events[-1].sequence < total else None
+    return Answer({**call.path, "events": [_event(event) for event in events], "next_page_token": token})
+
+
+def _event(event: Row[Any]) -> dict[str, Any]:
+    told = {"sequence": event.sequence, "event_type": event.event_type, "timestamp": iso(event.recorded_at)}
+    return {**told, "payload": orjson.Fragment(event.payload)}
