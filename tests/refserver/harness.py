@@ -274,24 +274,33 @@ class Reply:
 class Client:
     """Plain requests to one node."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **headers: str) -> None:
         self.url = url
         self.session = requests.Session()
         self.session.headers.update({
             "Authorization": f"Bearer {TOKEN}",
             "X-Durable-Workflow-Control-Plane-Version": "2",
             "X-Durable-Workflow-Protocol-Version": "1.20",
+            **headers,
         })  # fmt: skip
 
-    def get(self, path: str, timeout: float = 10) -> Reply:
-        """GET a path below /api."""
-        response = self.session.get(f"{self.url}/api{path}", timeout=timeout)
+    def inside(self, namespace: str) -> Client:
+        """A client of the same node that asks in a namespace."""
+        return Client(self.url, **{"X-Namespace": namespace})
+
+    def get(self, path: str, timeout: float = 10, **parameters: Any) -> Reply:
+        """GET a path below /api, with the parameters that aren't None."""
+        response = self.session.get(f"{self.url}/api{path}", params=parameters, timeout=timeout)
         return Reply(response.status_code, response.json(), response.headers)
 
-    def post(self, path: str, /, **body: Any) -> Reply:
+    def post(self, path: str, /, method: str = "POST", **body: Any) -> Reply:
         """POST a JSON body to a path below /api."""
-        response = self.session.post(f"{self.url}/api{path}", json=body, timeout=30)
+        response = self.session.request(method, f"{self.url}/api{path}", json=body, timeout=30)
         return Reply(response.status_code, response.json(), response.headers)
+
+    def put(self, path: str, /, **body: Any) -> Reply:
+        """PUT a JSON body to a path below /api."""
+        return self.post(path, method="PUT", **body)
 
     def register(self, worker: str, queue: str, **more: Any) -> Reply:
         """Register a worker."""
