@@ -96,6 +96,13 @@ def test_status_and_type(cluster: Cluster, space: str) -> None:
     assert ids(b.get("/workflows", workflow_type="t", status="running").body) == []
 
 
+def test_the_statuses_that_clients_discover_are_those_that_pass(cluster: Cluster) -> None:
+    operations = cluster.a.get("/cluster/info").body["control_plane"]["request_contract"]["operations"]
+    discovered = operations["list"]["fields"]["status"]["canonical_values"]
+    assert discovered == ["running", "completed", "failed"]
+    assert {cluster.b.get("/workflows", status=status).status for status in discovered} == {200}
+
+
 KEYS = ("50% off", "50 of f", "a_b", "acb", "a\\b", "ab/%", "Straße \U0001f4a9", "'; drop", "100")
 PARTS = {
     "%": ["50% off", "ab/%"], "0%": ["50% off"], "_": ["a_b"], "a_b": ["a_b"], "\\": ["a\\b"], "/%": ["ab/%"],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from dw_refserver import commands, protocol
 from dw_refserver.engine import Refused
-from dw_refserver.validation import Fields
+from dw_refserver.validation import Fields, parameters
 
 
 def errors_of(refused: pytest.ExceptionInfo[Refused]) -> list[str]:
@@ -127,3 +127,31 @@ def test_empty_text_counts_as_absent() -> None:
     fields = Fields({"a": "", "b": [], "c": None})
     assert (fields.text("a"), fields.mapping("b"), fields.texts("c")) == (None, {}, [])
     fields.done()
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "wrong"),
+    [("7", 7, False), ("007", 7, False), ("", None, False), ("0", None, True), ("-1", None, True), ("10", None, True),
+     ("x", None, True), ("1.0", None, True), ("+7", None, True), (" 7", None, True), ("7\n", None, True),
+     ("\u0667", None, True), ("9" * 30, None, True)],
+)  # fmt: skip
+def test_numbers_of_a_query_string_arrive_as_digits(text: str, value: int | None, *, wrong: bool) -> None:
+    fields = parameters({"size": text, "type": "7"}, "size", "absent")
+    assert (fields.whole("size", 1, 9), fields.whole("absent", 1, 9), fields.text("type")) == (value, None, "7")
+    assert ("size" in fields.errors) is wrong
+
+
+@pytest.mark.parametrize("last", ["1", "999999999"])
+def test_a_page_token_comes_back_as_what_it_was(last: str) -> None:
+    assert protocol.last_of(protocol.page_token(last), protocol.SEQUENCE) == last
+    assert protocol.page_token(int(last)) == protocol.page_token(last)
+
+
+@pytest.mark.parametrize(
+    "token", ["", "!", "MQ", "M Q==", "\u0661", "LTE=", "MQo=", "4oCo", "gA==", "MDEyMzQ1Njc4OQ=="]
+)
+def test_other_page_tokens_are_refused(token: str) -> None:
+    assert protocol.last_of(token, protocol.SEQUENCE) is None
+    fields = Fields({"next": token})
+    assert fields.token("next", protocol.SEQUENCE) is None
+    assert list(fields.errors) == (["next"] if token else [])
