@@ -50,7 +50,7 @@ def test_a_deadlock_is_tried_again_whole(cluster: Cluster) -> None:
                 await store.seed(db, name, 30)
             crossing = Crossing(db)
             await asyncio.gather(crossing.go("left", "right"), crossing.go("right", "left"))
-            days = {name: kept for name, kept in await store.every(db) if name in ("left", "right")}
+            days = {row.name: row.retention_days for row in await store.every(db)}
             return crossing.tries, [days["left"], days["right"]]
 
     tries, days = asyncio.run(scenario())
@@ -75,7 +75,9 @@ def test_a_lock_that_is_held_too_long_is_waited_for_again(cluster: Cluster) -> N
                 waiting = asyncio.create_task(db.transact(work))
                 await asyncio.sleep(LOCK_SECONDS + 0.5)
             await waiting
-            return tries, dict(await store.every(db))["held"]
+            held = await store.find(db, "held")
+            assert held is not None
+            return tries, held.retention_days
 
     assert asyncio.run(scenario()) == (2, 32)
 
