@@ -5,5 +5,5 @@ from __future__ import annotations
 ROUND_SECONDS = 1.0
 """The pause between two rounds in the environment rendered here (DW_SCHEDULER_INTERVAL_SECONDS in env/cluster.env)."""
 
-PATIENCE_SECONDS = 15
-"""How long a look waits for a pass to do its work: a round of the published rhythm (10 s) fits."""
+PATIENCE_SECONDS = 30
+"""How long a look waits for a pass to do its work: two rounds of the published rhythm (10 s) fit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ PORTS = {"mysql": 3306, "pgsql": 5432, "redis": 6379}
 @pytest.fixture
 def outside(client: Any, db: str, local_env: Path) -> Iterator[dict[str, Any]]:
     """Both services in containers of the test's own, published where the cluster's nodes can reach them."""
-    gateway = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    subnet = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
+    gateway = str(next(ip_network(subnet).hosts()))  # what host.docker.internal stands for in a container
     started = {}
     try:
         for service, image in resolve([db, "redis"]).items():
@@ -42,8 +44,8 @@ def outside(client: Any, db: str, local_env: Path) -> Iterator[dict[str, Any]]:
             made.reload()
             started[service] = (made, made.ports[port][0]["HostPort"])
         local_env.write_text(
-            f"DB_HOST={gateway}\nDB_PORT={started[db][1]}\nDB_DATABASE=theirs\nDB_USERNAME=us\nDB_PASSWORD=of-theirs\n"
-            f"REDIS_HOST={gateway}\nREDIS_PORT={started['redis'][1]}\n"
+            f"DB_HOST=host.docker.internal\nDB_PORT={started[db][1]}\nDB_DATABASE=theirs\nDB_USERNAME=us\nDB_PASSWORD=of-theirs\n"
+            f"REDIS_HOST=host.docker.internal\nREDIS_PORT={started['redis'][1]}\n"
         )
         yield {service: made for service, (made, _) in started.items()}
     finally:
