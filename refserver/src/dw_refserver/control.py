@@ -7,14 +7,14 @@ from typing import Any
 import orjson
 from sqlalchemy import Row
 
-from dw_refserver import codec, engine
+from dw_refserver import engine
 from dw_refserver.engine import TERMINAL, Refused, Start, bucket_of
 from dw_refserver.http import Answer, Call
 from dw_refserver.protocol import iso, no_run, no_workflow
 from dw_refserver.store import workflows
 from dw_refserver.store.database import LostRaceError
 from dw_refserver.ulid import new_ulid
-from dw_refserver.validation import Fields, is_envelope
+from dw_refserver.validation import Fields, work_of
 from dw_refserver.wake import Queue
 
 UNSUPPORTED = (
@@ -26,7 +26,6 @@ UNSUPPORTED = (
 _ACTIONS = ("can_signal", "can_query", "can_update", "can_cancel", "can_terminate", "can_repair", "can_archive")
 """What an operator may ask of a run: none of these until this server can do it."""
 
-_LONGEST_TIMEOUT = 10 * 366 * 86_400
 _WAITS = {"ready": "Workflow task ready", "leased": "Workflow task leased to a worker"}
 
 
@@ -78,34 +77,12 @@ def _asked(call: Call) -> tuple[Start, bool]:
     ask = Start(
         namespace=call.namespace,
         workflow_id=workflow_id,
-        workflow_type=fields.needed("workflow_type"),
-        queue=fields.text("task_queue") or "default",
-        payload_codec="avro",
-        arguments=_arguments(fields),
         business_key=fields.text("business_key", most=191),
         memo=memo,
-        execution_timeout_seconds=fields.whole("execution_timeout_seconds", 1, _LONGEST_TIMEOUT),
-        run_timeout_seconds=fields.whole("run_timeout_seconds", 1, _LONGEST_TIMEOUT),
+        **work_of(fields),
     )
     fields.done()
     return ask, policy == "use-existing"
-
-
-def _arguments(fields: Fields) -> str:
-    """The input's blob: as it came in an envelope, or a plain JSON list encoded; nothing counts as the empty list."""
-    given = fields.body.get("input")
-    if given is None:
-        given = []
-    if isinstance(given, dict) and {"codec", "blob"} <= given.keys():
-        if is_envelope(given):
-            blob: str = given["blob"]
-            return blob
-        fields.fail("input", "The input envelope must carry the codec avro and a base64 blob.")
-    elif isinstance(given, dict | list):
-        return codec.encode(list(given.values()) if isinstance(given, dict) else given)
-    else:
-        fields.fail("input", "The input field must be an array.")
-    return ""
 
 
 async def describe(call: Call) -> Answer:

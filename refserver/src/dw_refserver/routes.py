@@ -6,7 +6,17 @@ from itertools import groupby
 
 from starlette.routing import Route, Router
 
-from dw_refserver import activity_tasks, cluster_info, control, listings, namespaces, readiness, worker_tasks, workers
+from dw_refserver import (
+    activity_tasks,
+    cluster_info,
+    control,
+    listings,
+    namespaces,
+    readiness,
+    schedules,
+    worker_tasks,
+    workers,
+)
 from dw_refserver.http import Endpoint, Path
 from dw_refserver.node import Node
 from dw_refserver.settings import ADMIN, OPERATOR, WORKER
@@ -16,6 +26,8 @@ _ANYBODY = (WORKER, OPERATOR, ADMIN)
 _RUNS = "/api/workflows/{workflow_id}/runs"
 _RUN = f"{_RUNS}/{{run_id}}"
 _NAMESPACE = "/api/namespaces/{namespace}"
+_SCHEDULES = "/api/schedules"
+_SCHEDULE = f"{_SCHEDULES}/{{schedule_id}}"
 _TASKS = "/api/worker/workflow-tasks"
 _TASK = f"{_TASKS}/{{task_id}}"
 _ACTIVITIES = "/api/worker/activity-tasks"
@@ -36,6 +48,14 @@ ENDPOINTS = (
     Endpoint("GET", _RUNS, listings.list_runs, _CONTROL, "list_runs"),
     Endpoint("GET", _RUN, control.describe_run, _CONTROL, "describe_run"),
     Endpoint("GET", f"{_RUN}/history", listings.history_page, _CONTROL, "history"),
+    Endpoint("GET", _SCHEDULES, schedules.listing, _CONTROL),
+    Endpoint("POST", _SCHEDULES, schedules.create, _CONTROL),
+    Endpoint("GET", _SCHEDULE, schedules.describe, _CONTROL),
+    Endpoint("DELETE", _SCHEDULE, schedules.delete, _CONTROL),
+    Endpoint("GET", f"{_SCHEDULE}/history", schedules.history, _CONTROL),
+    Endpoint("POST", f"{_SCHEDULE}/pause", schedules.pause, _CONTROL),
+    Endpoint("POST", f"{_SCHEDULE}/resume", schedules.resume, _CONTROL),
+    Endpoint("POST", f"{_SCHEDULE}/trigger", schedules.trigger, _CONTROL),
     Endpoint("POST", "/api/worker/register", workers.register, _ANYBODY, "register_worker"),
     Endpoint("POST", "/api/worker/heartbeat", workers.heartbeat, (WORKER,), "heartbeat_worker"),
     Endpoint("POST", f"{_TASKS}/poll", worker_tasks.poll, (WORKER,), "poll_workflow_task", lost=_LOST_POLL),

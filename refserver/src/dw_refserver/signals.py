@@ -1,4 +1,5 @@
 """Wake signals between nodes: one Redis channel that every node listens to, and the prober that makes up for losses.
+The scheduler announces what it creates on the same channel, and listens to nothing.
 
 Publishing never delays a request and never fails one: signals are queued and sent in the background, and one that
 can't be sent is dropped, because the prober of the waiting node finds the task within its interval.
@@ -10,7 +11,8 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import orjson
 from redis.asyncio import Redis
@@ -43,24 +45,24 @@ def connect(where: Where, seconds: float) -> Redis:
     )  # fmt: skip
 
 
-class Signals:
-    """The background work of one node: publish, listen, probe."""
+class Announcer:
+    """Publishes wake signals in the background."""
 
-    def __init__(self, where: Where, hub: Hub, db: Database, interval: float) -> None:
-        self.hub, self.db, self.interval = hub, db, interval
+    def __init__(self, where: Where) -> None:
         self.channel = f"{where.prefix}wake"
         self.origin = new_ulid()
         self.redis = connect(where, 1.0)
         self.pending: deque[bytes] = deque(maxlen=_MOST_PENDING)
         self.unsent = asyncio.Event()
-        self.probe_now = asyncio.Event()
         self.troubles: set[str] = set()
         self.loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin; the loops run until `stop`."""
-        works = {"publish": self._publish, "listen": self._listen, "probe": self._probe}
-        self.loops = [asyncio.create_task(self._keep(what, work)) for what, work in works.items()]
+        self.loops = [asyncio.create_task(self._keep(what, work)) for what, work in self._works().items()]
+
+    def _works(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        return {"publish": self._publish}
 
     async def stop(self) -> None:
         """Send what is queued if that is quick, then end the loops."""
@@ -73,8 +75,7 @@ class Signals:
         await self.redis.aclose()
 
     def announce(self, queue: Queue, target_type: str | None) -> None:
-        """A task became ready: wake a waiter here, and one on every other node; the database decides who gets it."""
-        self.hub.wake(queue, target_type)
+        """A task became ready: wake a waiter on every other node; the database decides who gets it."""
         self.pending.append(orjson.dumps([self.origin, *queue, target_type]))
         self.unsent.set()
 
@@ -114,6 +115,34 @@ class Signals:
             pipeline.publish(self.channel, self.pending.popleft())
         if len(pipeline):
             await pipeline.execute()
+
+
+@asynccontextmanager
+async def announcing(where: Where) -> AsyncIterator[Announcer]:
+    """An announcer for as long as the block runs."""
+    announcer = Announcer(where)
+    announcer.start()
+    try:
+        yield announcer
+    finally:
+        await announcer.stop()
+
+
+class Signals(Announcer):
+    """The background work of one node: publish, listen, probe."""
+
+    def __init__(self, where: Where, hub: Hub, db: Database, interval: float) -> None:
+        super().__init__(where)
+        self.hub, self.db, self.interval = hub, db, interval
+        self.probe_now = asyncio.Event()
+
+    def _works(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        return {**super()._works(), "listen": self._listen, "probe": self._probe}
+
+    def announce(self, queue: Queue, target_type: str | None) -> None:
+        """Wake a waiter here too."""
+        self.hub.wake(queue, target_type)
+        super().announce(queue, target_type)
 
     async def _listen(self) -> None:
         async with self.redis.pubsub() as pubsub:

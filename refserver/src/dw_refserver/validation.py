@@ -6,9 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from dw_refserver import codec
 from dw_refserver.protocol import invalid, last_of
 
 T = TypeVar("T")
+LONGEST_TIMEOUT = 10 * 366 * 86_400
+"""Seconds: what a client may ask for at most."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BLOB = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _DIGITS = re.compile(r"-?[0-9]{1,18}")
@@ -97,6 +101,16 @@ class Fields:
         """Note a finding of the caller's own."""
         self.errors.setdefault(name, text)
 
+    def only(self, *names: str) -> None:
+        """Note every other field that holds something: what would be ignored is refused."""
+        for name in self.body.keys() - names:
+            if self.body[name] is not None:
+                self.fail(name, f"The {name} field is not supported by this server.")
+
+    def adopt(self, name: str, inner: Fields) -> None:
+        """Note what is wrong in the object that the field `name` holds."""
+        self.errors |= {f"{name}.{below}": text for below, text in inner.errors.items()}
+
     def done(self) -> None:
         """Refuse with 422 if anything was wrong."""
         if self.errors:
@@ -124,6 +138,35 @@ def parameters(given: Mapping[str, str], *whole: str) -> Fields:
     """The fields of a query string. All arrive as text; those named in `whole` are numbers if they are digits."""
     numbers = {name: int(given[name]) for name in whole if _DIGITS.fullmatch(given.get(name, ""))}
     return Fields({**given, **numbers})
+
+
+def work_of(fields: Fields) -> dict[str, Any]:
+    """What to run, by the names that `Start` has for it: type, queue, input, timeouts."""
+    return {
+        "workflow_type": fields.needed("workflow_type"),
+        "queue": fields.text("task_queue") or "default",
+        "payload_codec": "avro",
+        "arguments": _arguments(fields),
+        "execution_timeout_seconds": fields.whole("execution_timeout_seconds", 1, LONGEST_TIMEOUT),
+        "run_timeout_seconds": fields.whole("run_timeout_seconds", 1, LONGEST_TIMEOUT),
+    }
+
+
+def _arguments(fields: Fields) -> str:
+    """The input's blob: as it came in an envelope, or a plain JSON list encoded; nothing counts as the empty list."""
+    given = fields.body.get("input")
+    if given is None:
+        given = []
+    if isinstance(given, dict) and {"codec", "blob"} <= given.keys():
+        if is_envelope(given):
+            blob: str = given["blob"]
+            return blob
+        fields.fail("input", "The input envelope must carry the codec avro and a base64 blob.")
+    elif isinstance(given, dict | list):
+        return codec.encode(list(given.values()) if isinstance(given, dict) else given)
+    else:
+        fields.fail("input", "The input field must be an array.")
+    return ""
 
 
 def _spoken(name: str) -> str:

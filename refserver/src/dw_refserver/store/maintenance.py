@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Float, Row, bindparam, delete, select
+from sqlalchemy import BindParameter, Float, Row, bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.store.database import Database
 from dw_refserver.store.dialect import later, now
-from dw_refserver.store.tables import activities, attempts, events, instances, runs, schedules, tasks
+from dw_refserver.store.tables import activities, attempts, events, instances, runs, schedule_events, schedules, tasks
 
-_DUE_SCHEDULES = (
-    select(schedules.c.id, schedules.c.namespace, schedules.c.schedule_id)
-    .where(schedules.c.status == "active", schedules.c.next_fire_at <= now())
-    .order_by(schedules.c.next_fire_at)
-    .limit(bindparam("limit"))
-)
 _EXPIRED_ACTIVITIES = (
-    select(activities.c.id)
+    select(activities.c.id, runs.c.namespace)
+    .join_from(activities, runs, runs.c.id == activities.c.workflow_run_id)
     .where(activities.c.status.in_(("pending", "running")), activities.c.next_deadline_at <= now())
     .order_by(activities.c.next_deadline_at)
     .limit(bindparam("limit"))
@@ -33,13 +28,8 @@ _PRUNABLE = select(runs.c.id).where(_PAST_RETENTION).order_by(runs.c.closed_at).
 _CHOSEN = select(runs.c.id, runs.c.workflow_instance_id).where(_PAST_RETENTION, runs.c.id == bindparam("run"))
 
 
-async def due_schedules(db: Database, limit: int) -> Sequence[Row[Any]]:
-    """Active schedules whose time has come, the longest due first."""
-    return await db.all(_DUE_SCHEDULES, {"limit": limit})
-
-
 async def expired_activities(db: Database, limit: int) -> Sequence[Row[Any]]:
-    """Open activity executions past one of their deadlines, the longest overdue first."""
+    """Open activity executions past one of their deadlines, with their namespace, the longest overdue first."""
     return await db.all(_EXPIRED_ACTIVITIES, {"limit": limit})
 
 
@@ -72,3 +62,34 @@ async def _delete_run(connection: AsyncConnection, run_id: str, workflow_id: str
     await connection.execute(delete(runs).where(runs.c.id == run_id))
     others = select(runs.c.id).where(runs.c.workflow_instance_id == workflow_id).exists()
     await connection.execute(delete(instances).where(instances.c.id == workflow_id, ~others))
+
+
+_CUTOFF = later(bindparam("ago", type_=Float))
+_OLD_EVENTS = (
+    select(schedule_events.c.id)
+    .where(schedule_events.c.namespace == bindparam("ns"), schedule_events.c.recorded_at < _CUTOFF)
+    .order_by(schedule_events.c.recorded_at)
+    .limit(bindparam("limit"))
+)
+_IS_OVER = (
+    (schedules.c.namespace == bindparam("ns"))
+    & (schedules.c.status == "deleted")
+    & (schedules.c.deleted_at < _CUTOFF)
+    & ~select(schedule_events.c.id).where(schedule_events.c.workflow_schedule_id == schedules.c.id).exists()
+)
+_OVER = select(schedules.c.id).where(_IS_OVER).limit(bindparam("limit"))
+_CHOSEN_IDS: BindParameter[str] = bindparam("ids", expanding=True)
+_DELETE_EVENTS = delete(schedule_events).where(schedule_events.c.id.in_(_CHOSEN_IDS))
+_DELETE_SCHEDULES = delete(schedules).where(schedules.c.id.in_(_CHOSEN_IDS), _IS_OVER)
+
+
+async def prune_schedules(db: Database, namespace: str, retention_days: int, limit: int) -> int:
+    """Delete schedules' events past the namespace's retention, oldest first, and deleted schedules without any left.
+
+    How many rows that were; of each kind at most `limit`.
+    """
+    values, count = {"ns": namespace, "ago": -86_400.0 * retention_days, "limit": limit}, 0
+    for chosen, statement in ((_OLD_EVENTS, _DELETE_EVENTS), (_OVER, _DELETE_SCHEDULES)):
+        if ids := [row.id for row in await db.all(chosen, values)]:
+            count += (await db.run(statement, values | {"ids": ids})).rowcount
+    return count

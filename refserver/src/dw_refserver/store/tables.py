@@ -132,6 +132,7 @@ runs = _table(
     *_moments("started_at", "closed_at", "archived_at", "last_progress_at"),
     UniqueConstraint("workflow_instance_id", "run_number", name="workflow_runs_instance_number"),
     Index("workflow_runs_closed", "namespace", "closed_at"),
+    Index("workflow_runs_listed", "namespace", "id"),
 )
 """`last_step` counts the run's workflow steps. `resume_sequence` is the last event that a workflow task must see: one
 that was claimed before it (`seen_sequence`) is followed by another when it is completed.
@@ -182,9 +183,35 @@ schedules = _table(
     _id(primary=True),
     *_texts(128, "namespace", "schedule_id"),
     *_texts(16, "status"),
-    *_moments("next_fire_at"),
+    Column("overlap_policy", String(32), nullable=False, server_default="skip"),
+    *_json("spec", "action", "memo", "recent_actions", nullable=True),
+    *_texts(1000, "note", nullable=True),
+    *_texts(128, "latest_workflow_instance_id", nullable=True),
+    *_texts(64, "last_skip_reason", nullable=True),
+    *_counts("jitter_seconds", "fires_count", "failures_count", "skipped_trigger_count", "last_event_sequence"),
+    *_numbers("max_runs", "remaining_actions", nullable=True),
+    *_moments("next_fire_at", "last_fired_at", "last_skipped_at", "paused_at", "deleted_at"),
+    *_moments("created_at", "updated_at"),
     UniqueConstraint("namespace", "schedule_id", name="workflow_schedules_namespace_schedule_id"),
     Index("workflow_schedules_due", "status", "next_fire_at"),
+)
+"""A deleted schedule's row stays, with the status deleted, until its history has been pruned; a new one of the same id
+takes the row over and goes on with its history.
+"""
+
+schedule_events = _table(
+    "workflow_schedule_history_events",
+    _id(primary=True),
+    _id("workflow_schedule_id"),
+    *_texts(128, "namespace", "schedule_id"),
+    *_numbers("sequence"),
+    *_texts(64, "event_type"),
+    *_json("payload"),
+    *_texts(128, "workflow_instance_id", nullable=True),
+    _id("workflow_run_id", nullable=True),
+    Column("recorded_at", Moment, nullable=False),
+    UniqueConstraint("workflow_schedule_id", "sequence", name="workflow_schedule_history_sequence"),
+    Index("workflow_schedule_history_recorded", "namespace", "recorded_at"),
 )
 
 activities = _table(

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, Row, Select, bindparam, insert, or_, select
+from sqlalchemy import Float, Row, Select, UpdateBase, bindparam, insert, or_, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.engine import Event, NewTask, Start
-from dw_refserver.store.database import Database
+from dw_refserver.engine import start as first_of
+from dw_refserver.store.database import Database, execute_together
 from dw_refserver.store.dialect import later, now
 from dw_refserver.store.history import append_events, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, instances, runs, tasks
@@ -49,18 +51,30 @@ _RUN = insert(runs).values(
 
 async def start(db: Database, ask: Start, run_id: str, events: Sequence[Event], task: NewTask) -> bool:
     """Write a new instance with its first run; false if the workflow id has been used before, by anyone."""
+    values, writes = _started(ask, run_id, events, task, postgres=db.postgres)
+    try:
+        await db.write(values, *writes)
+    except IntegrityError:
+        return False
+    return True
+
+
+async def start_within(db: Database, connection: AsyncConnection, ask: Start, run_id: str) -> None:
+    """Write a new instance with its first run as part of a transaction; its workflow id must be a fresh one."""
+    values, writes = _started(ask, run_id, *first_of(ask, run_id), postgres=db.postgres)
+    await execute_together(connection, values, writes, postgres=db.postgres)
+
+
+def _started(
+    ask: Start, run_id: str, events: Sequence[Event], task: NewTask, *, postgres: bool
+) -> tuple[dict[str, Any], list[UpdateBase]]:
     values = {
         "ns": ask.namespace, "workflow": ask.workflow_id, "type": ask.workflow_type, "run": run_id,
         "key": ask.business_key, "kept": ask.memo, "codec": ask.payload_codec, "blob": ask.arguments, "q": ask.queue,
         "execution_timeout": ask.execution_timeout_seconds, "run_timeout": ask.run_timeout_seconds,
         "last": len(events), "events": to_json(events), "tasks": to_json([task]),
     }  # fmt: skip
-    history = append_events(postgres=db.postgres), create_tasks(postgres=db.postgres)
-    try:
-        await db.write(values, _INSTANCE, _RUN, *history)
-    except IntegrityError:
-        return False
-    return True
+    return values, [_INSTANCE, _RUN, append_events(postgres=postgres), create_tasks(postgres=postgres)]
 
 
 _OPEN_TASK = (
