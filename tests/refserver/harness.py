@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 TOKEN = "a-token-of-the-tests"
+OK = {"codec": "avro", "blob": "wwHioz3/VYAiNwoEb2s="}
+"""The string "ok" as a payload."""
+DAILY = {"intervals": [{"every": "P1D"}]}
 LABEL = {"smallcluster.refserver-tests": "1"}
 SERVICES: Mapping[str, tuple[int, dict[str, str]]] = {
     "mysql": (3306, {"MYSQL_DATABASE": "durable_workflow", "MYSQL_USER": "workflow", "MYSQL_PASSWORD": "secret",
@@ -302,6 +305,11 @@ class Client:
         """PUT a JSON body to a path below /api."""
         return self.post(path, method="PUT", **body)
 
+    def delete(self, path: str) -> Reply:
+        """DELETE a path below /api."""
+        response = self.session.delete(f"{self.url}/api{path}", timeout=30)
+        return Reply(response.status_code, response.json(), response.headers)
+
     def register(self, worker: str, queue: str, **more: Any) -> Reply:
         """Register a worker."""
         return self.post("/worker/register", worker_id=worker, task_queue=queue, runtime="python", **more)
@@ -316,7 +324,7 @@ class Client:
 
     def complete(self, task: Mapping[str, Any], **more: Any) -> Reply:
         """Complete a task's workflow with the result "ok"."""
-        ok = {"type": "complete_workflow", "result": {"codec": "avro", "blob": "wwHioz3/VYAiNwoEb2s="}}
+        ok = {"type": "complete_workflow", "result": OK}
         claim = {"lease_owner": task["lease_owner"], "workflow_task_attempt": task["workflow_task_attempt"]}
         return self.post(f"/worker/workflow-tasks/{task['task_id']}/complete", **{**claim, "commands": [ok], **more})
 
@@ -325,6 +333,11 @@ class Client:
         self.register(worker, queue)
         self.start(queue, workflow_id=queue)
         return self.complete(self.poll(worker, queue).body["task"], commands=[activity(**more)])
+
+    def create_schedule(self, name: str, **more: Any) -> Reply:
+        """Create a daily schedule that starts workflows of type `t`, with the input "ok", on queue `name`."""
+        action = {"workflow_type": "t", "task_queue": name, "input": OK}
+        return self.post("/schedules", **{"schedule_id": name, "spec": DAILY, "action": action, **more})
 
     def poll_activity(self, worker: str, queue: str, **more: Any) -> Reply:
         """Poll for an activity task."""

@@ -61,15 +61,39 @@ def test_an_interrupted_migration_can_be_run_again(cluster: Cluster) -> None:
     assert cluster.a.get("/ready").status == 200
 
 
-def test_a_database_of_the_first_release_migrates_and_keeps_its_rows(cluster: Cluster) -> None:
-    cluster.a.start("old", workflow_id="from-the-first-release")
-    asyncio.run(to_version(cluster, "0001"))
+@pytest.mark.parametrize("release", ["0001", "0002"])
+def test_a_database_of_an_earlier_release_migrates_and_keeps_its_rows(cluster: Cluster, release: str) -> None:
+    name = f"from-{release}"
+    cluster.a.start(name, workflow_id=name)
+    asyncio.run(to_version(cluster, release))
+    cluster.execute(
+        "insert into workflow_schedules (id, namespace, schedule_id, status)"
+        f" values ('{name}', 'default', '{name}', 'active')"
+    )
     assert cluster.a.get("/ready").body["checks"]["migrations"]["status"] == "missing"
     done = cluster.run("bootstrap")
-    assert done.stdout.splitlines()[0] == f"bootstrap: schema version 0001 -> {HEAD}"
-    assert cluster.a.get("/workflows/from-the-first-release").status == 200
-    cluster.a.register("w", "old")
-    assert cluster.b.complete(cluster.a.poll("w", "old").body["task"]).status == 200
+    assert done.stdout.splitlines()[0] == f"bootstrap: schema version {release} -> {HEAD}"
+    assert cluster.a.get(f"/workflows/{name}").status == 200
+    cluster.a.register("w", name)
+    assert cluster.b.complete(cluster.a.poll("w", name).body["task"]).status == 200
+    schedule = cluster.b.get(f"/schedules/{name}").body
+    assert (schedule["overlap_policy"], schedule["fires_count"], schedule["spec"]) == ("skip", 0, None)
+    assert cluster.b.delete(f"/schedules/{name}").status == 200
+    assert cluster.a.create_schedule(name).status == 201
+
+
+def test_half_a_migration_is_finished(cluster: Cluster) -> None:
+    """As MySQL leaves one that died: some of its parts are there, and the version is the one before."""
+    asyncio.run(to_version(cluster, "0002"))
+    cluster.execute(
+        "alter table workflow_schedules add column spec text",
+        "alter table workflow_schedules add column fires_count integer not null default 0",
+        "create index workflow_runs_listed on workflow_runs (namespace, id)",
+    )
+    done = cluster.run("bootstrap")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"bootstrap: schema version 0002 -> {HEAD}")
+    asyncio.run(to_version(cluster, "0002"))  # and takes its own parts away again, to come back whole
+    assert cluster.run("bootstrap").returncode == 0
 
 
 async def to_version(cluster: Cluster, version: str) -> None:

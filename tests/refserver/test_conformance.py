@@ -21,7 +21,8 @@ EXCHANGES = {exchange["name"]: exchange for exchange in RECORDED["exchanges"]}
 VOLATILE = {
     "blob", "timestamp", "id", "protocol_version", "supported_version", "started_at", "closed_at", "recorded_at",
     "last_progress_at", "lease_expires_at", "server_id", "requested_version", "remediation", "run_closed_at",
-    "last_heartbeat_at", "start_to_close", "heartbeat", "created_at", "updated_at",
+    "last_heartbeat_at", "start_to_close", "heartbeat", "next_fire", "last_fire", "next_fire_at", "last_fired_at",
+    "last_skipped_at", "paused_at", "created_at", "updated_at",
 }  # fmt: skip
 """Fields whose value differs from run to run or with the protocol version; their presence and type are compared."""
 

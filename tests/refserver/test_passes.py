@@ -54,7 +54,8 @@ def test_a_pass_takes_no_more_than_its_limit(cluster: Cluster) -> None:
     assert lines == [two, one, [IDLE[2]]]
 
 
-def test_a_due_row_that_can_not_be_served_is_a_failed_item(cluster: Cluster) -> None:
+def test_a_due_row_that_can_not_be_served_is_a_failed_item_and_put_off(cluster: Cluster) -> None:
+    """A row as the first release had them: due, and nothing known of what to start."""
     then = "now() - interval '1 hour'" if cluster.kind == "pgsql" else "utc_timestamp(6) - interval 1 hour"
     cluster.execute(
         "insert into workflow_schedules (id, namespace, schedule_id, status, next_fire_at) values"
@@ -62,11 +63,14 @@ def test_a_due_row_that_can_not_be_served_is_a_failed_item(cluster: Cluster) -> 
     )
     try:
         fired = cluster.run_pass("schedule:evaluate")
+        again = cluster.run_pass("schedule:evaluate")
+        counted = cluster.count("workflow_schedules", "id = 's1' and failures_count = 1 and status = 'active'")
     finally:
         cluster.execute("delete from workflow_schedules")
     assert fired[0] == 1
     assert fired[1][0] == "schedule:evaluate: 0 fired, 0 skipped, 1 failed."
-    assert "default/nightly" in fired[1][1]
+    assert "default/nightly: ValueError: it has no spec" in fired[1][1]
+    assert (again, counted) == ((0, [IDLE[0]]), 1)
 
 
 def test_the_loop_says_what_it_does_beats_and_stops_at_once(cluster: Cluster, tmp_path: Path) -> None:
