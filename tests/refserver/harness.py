@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
-import re
 import secrets
 import selectors
 import signal
@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 from dw_refserver import scheduler
 from dw_refserver.settings import load
+from dw_refserver.store.database import opened
+from sqlalchemy import text
 
 from smallcluster.images import resolve_service
 
@@ -201,7 +203,13 @@ class Cluster:
 
     def count(self, table: str, where: str) -> int:
         """How many rows of a table there are."""
-        return int(re.findall(r"n=(\d+)", self.execute(f"select concat('n=', count(*)) from {table} where {where}"))[0])
+        query = text(f"select count(*) from {table} where {where}")
+
+        async def ask() -> int:
+            async with opened(load(self.env).database, "test") as db:
+                return int((await db.run(query)).scalar_one())
+
+        return asyncio.run(ask())
 
     def execute(self, *statements: str) -> str:
         """Run SQL as the database's own client inside its container, for what no API can do."""
