@@ -36,7 +36,7 @@ def test_twice_is_as_good_as_once(cluster: Cluster) -> None:
     assert done.stdout.splitlines() == [
         f"bootstrap: schema version {HEAD}, already current", "bootstrap: namespace 'default' already there",
     ]  # fmt: skip
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 15
 
 
 def test_three_at_once_on_an_empty_database(cluster: Cluster) -> None:

@@ -52,7 +52,7 @@ NEEDS_TASK = {"137-wf-complete-workflow": "golden-5", "141-wf-fail-workflow": "g
 """Exchanges about a task whose start and poll were not recorded: made here first."""
 
 
-FILLED = ("workflow_schedules", 
+FILLED = ("workflow_schedules",
     "workflow_instances", "workflow_runs", "workflow_tasks", "workflow_history_events", "activity_executions",
     "activity_attempts",
 )  # fmt: skip

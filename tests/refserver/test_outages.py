@@ -27,7 +27,7 @@ FREEZE: dict[str, tuple[Callable[[Any], None], Callable[[Any], None]]] = {
 def ready(client: Client) -> Reply:
     started = time.monotonic()
     reply = client.get("/ready")
-    assert time.monotonic() - started < 2, "the probe is bounded"
+    assert time.monotonic() - started < 4, "the probe is bounded"
     return reply
 
 
@@ -74,7 +74,7 @@ def check_database_out(cluster: Cluster, a: Client, b: Client, how: str) -> None
             reply = ready(a)
             assert (reply.status, reply.body["status"]) == (503, "not_ready")
             assert reply.body["checks"]["database"]["status"] == "unavailable"
-            assert cluster.nodes[f"leaving-{how.replace(' ', '-')}"].stop() < 2
+            assert cluster.nodes[f"leaving-{how.replace(' ', '-')}"].stop() < 6
             assert b.start("q").status == 503
             lost = waiting.result(15)
             assert (lost.status, lost.body["reason"], lost.body["poll_status"]) == (503, *["backend_unavailable"] * 2)
@@ -82,7 +82,7 @@ def check_database_out(cluster: Cluster, a: Client, b: Client, how: str) -> None
             thaw(cluster.containers["database"])
     for client in (a, b):
         until(lambda client=client: ready(client).status == 200, 20, f"{client.url} to be ready again")  # type: ignore[misc]
-    done = until(lambda: b.complete(task) if ready(b).status == 200 else None, 5, "the held task's completion")
+    done = until(lambda: b.complete(task) if ready(b).status == 200 else None, 20, "the held task's completion")
     assert done.body["recorded"] is True
     assert b.complete(task).status == 409
     for leftover in range(20):  # a start that was answered 503 may have taken effect: unknown means unknown

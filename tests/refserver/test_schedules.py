@@ -324,10 +324,10 @@ def test_without_redis_schedules_fire_all_the_same(cluster: Cluster, tmp_path: P
         try:
             for name in (first, second):
                 make_due(cluster, f"schedule_id = '{name}'")
-                until(lambda name=name: started_by(cluster, name), 5, "its fire")  # type: ignore[misc]
+                until(lambda name=name: started_by(cluster, name), 20, "its fire")  # type: ignore[misc]
                 rounds = log.read_text().count("history:prune")
-                until(lambda: log.read_text().count("history:prune") > rounds + 3, 5, "passes that go on")  # noqa: B023
-            until(lambda: "wake_publish_failing" in log.read_text(), 5, "the trouble to be said")
+                until(lambda: log.read_text().count("history:prune") > rounds + 3, 20, "passes that go on")  # noqa: B023
+            until(lambda: "wake_publish_failing" in log.read_text(), 20, "the trouble to be said")
         finally:
             process.terminate()
             assert process.wait(5) == 0

@@ -211,7 +211,7 @@ def test_an_empty_poll_is_held_for_as_long_as_both_sides_allow(cluster: Cluster)
     assert cluster.a.poll("w", queue, timeout_seconds=30).body["poll_status"] == "empty"
     asked_long = time.monotonic() - started - asked_none
     assert asked_none < 0.5
-    assert 0.9 < asked_long < 2
+    assert 0.9 < asked_long < 6
 
 
 def test_a_client_that_hung_up_leases_nothing(cluster: Cluster) -> None:
@@ -247,7 +247,7 @@ def test_an_expired_lease_goes_to_whoever_asks_next(cluster: Cluster, again: str
     task = short.poll("same-worker", queue, poll_request_id="p").body["task"]
     page = {"lease_owner": "same-worker", "workflow_task_attempt": 1, "next_history_page_token": "MA=="}
     look = f"/worker/workflow-tasks/{task['task_id']}/history"
-    until(lambda: cluster.b.post(look, **page).body.get("reason") == "lease_expired", 5, "the lease to expire")
+    until(lambda: cluster.b.post(look, **page).body.get("reason") == "lease_expired", 20, "the lease to expire")
     second = cluster.a.poll(again, queue, poll_request_id="p").body["task"]
     assert (second["task_id"], second["workflow_task_attempt"]) == (task["task_id"], 2)
     reason = "lease_owner_mismatch" if again == "other-worker" else "workflow_task_attempt_mismatch"

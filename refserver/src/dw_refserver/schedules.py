@@ -205,7 +205,7 @@ async def history(call: Call) -> Answer:
     fields = parameters(call.request.query_params, "limit", "after_sequence")
     limit, after = fields.whole("limit", 1, 500) or 100, fields.body.get("after_sequence", 0)
     fields.done()
-    if not isinstance(after, int):
+    if not isinstance(after, int) or after < 0:
         raise Refused(422, "invalid_after_sequence", "The after_sequence parameter must be a whole number.")
     row = await schedules.find(call.node.db, call.namespace, call.path["schedule_id"])
     if row is None:
