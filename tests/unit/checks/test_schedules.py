@@ -23,11 +23,18 @@ GOOD = Firing(
 )
 
 
+LATE = {"handed": NOTHING, "witnessed": None, "again": None, "listed": None}
+
+
 @pytest.mark.parametrize(
     ("changed", "verdict"),
     [
         ({}, "holds"),
         ({"handed": NOTHING, "witnessed": None, "again": None, "listed": None}, "broken"),
+        (LATE | {"described": answer(next_fire_at="1970-01-01T00:59:00Z")}, "unknown"),
+        (LATE | {"described": answer(info={"next_fire": "1970-01-01T00:59:00+00:00"})}, "unknown"),
+        (LATE | {"described": answer(next_fire_at="1969-12-31T23:59:59Z")}, "broken"),
+        (LATE | {"described": answer(info={"next_fire": "soon"})}, "broken"),
         ({"again": HANDED}, "broken"),
         ({"listed": answer(workflows=[{"run_id": "r"}, {"run_id": "s"}])}, "broken"),
         ({"witnessed": NOTHING}, "unknown"),
