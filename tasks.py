@@ -102,3 +102,9 @@ def logs(_: Context, service: list[str], db: str = "", follow: bool = False, deb
 def down(_: Context, db: str = "", debug: bool = False) -> None:
     """Stop and remove the cluster: containers, networks and the database's volume."""
     verbs.down(db=db, debug=debug)
+
+
+@task(help={"shell": "bash, zsh or fish (default: as $SHELL says)", "debug": _DEBUG})
+def completion(_: Context, shell: str = "", debug: bool = False) -> None:
+    """Print the script that completes verbs and flags: `source <(invoke completion)`."""
+    verbs.completion(shell=shell, debug=debug)

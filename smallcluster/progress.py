@@ -1,6 +1,6 @@
 """Says what is going on, on stderr, so that no silence lasts longer than two seconds.
 
-Results go to stdout and never through here: `--json` output stays clean.
+Results go to stdout and never through here: `--json` output stays clean. In a CI log that knows groups, a step is one.
 """
 
 from __future__ import annotations
@@ -59,21 +59,44 @@ class Step:
 
 
 class Progress:
-    """Prints steps as they start, go on and end; keeps their durations for the phase table."""
+    """Prints steps as they start, go on and end; keeps their durations for the phase table.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    `workflow_log` says that the lines go to a GitHub Actions log, which folds groups and shows annotations.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, workflow_log: bool = False) -> None:
+        self.workflow_log = workflow_log
         self._stream = stream or sys.stderr
         self._lock = threading.Lock()
         self._deaf = False
+        self._open = 0
         self._last = time.monotonic()
         self.phases: list[Phase] = []
 
     def line(self, text: str) -> None:
         """Print one line at once."""
         with self._lock:
-            self._last = time.monotonic()
-            if not self._deaf:
-                self._write(text.rstrip("\n") + "\n")
+            self._put(text)
+
+    def _begin(self, name: str) -> None:
+        """Print a step's first line. It opens a group where no other step runs: groups don't nest, nor overlap."""
+        with self._lock:
+            self._open += 1
+            group = "::group::" if self.workflow_log and self._open == 1 else ""
+            self._put(f"{group}▶ {name}")
+
+    def _end(self, text: str) -> None:
+        """Print a step's last line, outside of the group where the last running step closes it, to be seen unfolded."""
+        with self._lock:
+            self._open -= 1
+            if self.workflow_log and not self._open:
+                self._put("::endgroup::")
+            self._put(text)
+
+    def _put(self, text: str) -> None:
+        self._last = time.monotonic()
+        if not self._deaf:
+            self._write(text.rstrip("\n") + "\n")
 
     def _write(self, text: str) -> None:
         try:
@@ -95,8 +118,8 @@ class Progress:
         failed = True
         try:
             with interrupts.deferred():
+                self._begin(name)
                 ticker.start()
-            self.line(f"▶ {name}")
             yield step
             failed = False
         finally:
@@ -105,7 +128,7 @@ class Progress:
             self.phases.append(Phase(name, step.elapsed))
             mark = "✗" if failed else "✓"
             tail = f": {step.result}" if step.result and not failed else ""
-            self.line(f"{mark} {name}{tail} ({step.elapsed:.1f} s)")
+            self._end(f"{mark} {name}{tail} ({step.elapsed:.1f} s)")
 
     def _tick(self, step: Step, over: threading.Event) -> None:
         while not over.wait(0.25):

@@ -46,6 +46,12 @@ class SmokeReport:
             return EXIT_CODES[self.verdict]
         return self.problem.code
 
+    def advice(self, finding: Finding) -> tuple[tuple[str, str], ...]:
+        """What a finding says beside its evidence, each with its word; nothing that is empty."""
+        judgement = finding.judgement
+        said = (("expected", judgement.expected), ("likely", judgement.cause), ("next", self.next_step(finding)))
+        return tuple((word, text) for word, text in said if text)
+
     def next_step(self, finding: Finding) -> str:
         """What to type next for a finding: of a cluster that is gone, the logs are in the evidence."""
         then = finding.judgement.then

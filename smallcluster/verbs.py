@@ -30,7 +30,7 @@ def setup(*, json: bool, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster import setup as setup_
 
-        return _show_setup(setup_.setup(Progress()), json=json)
+        return _show_setup(setup_.setup(_progress()), json=json)
 
     people.run(body, debug=debug, as_json=json)
 
@@ -52,7 +52,7 @@ def render(*, db: str, nodes: str, explain: bool, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster import render as render_
 
-        settings = _settings(db, nodes_asked(nodes) or 2, Progress())
+        settings = _settings(db, nodes_asked(nodes) or 2, _progress())
         paths = render_.render(settings)
         if explain:
             _explain(settings)
@@ -68,7 +68,7 @@ def up(*, db: str, nodes: str, image: str, json: bool, debug: bool) -> None:
     """`invoke up`."""
 
     def body() -> ExitCode:
-        progress = Progress()
+        progress = _progress()
         cluster = _cluster(db, nodes_asked(nodes), progress, image)
         with locks.exclusive(cluster.settings.db, "up"):
             from smallcluster import lifecycle
@@ -91,7 +91,7 @@ def bootstrap(*, db: str, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster import lifecycle
 
-        progress = Progress()
+        progress = _progress()
         cluster = _cluster(db, 0, progress)
         with locks.exclusive(cluster.settings.db, "bootstrap"):
             _print(lifecycle.bootstrap(cluster, progress).strip())
@@ -105,10 +105,10 @@ def smoke(*, db: str, nodes: str, image: str, keep: bool, json: bool, junit: str
 
     def body() -> ExitCode:
         from smallcluster import smoke as smoke_
-        from smallcluster.report import console, machine
+        from smallcluster.report import annotations, console, machine
         from smallcluster.report import junit as junit_
 
-        began, progress = time.monotonic(), Progress()
+        began, progress = time.monotonic(), _progress()
         cluster = _cluster(db, nodes_asked(nodes), progress, image)
         with locks.exclusive(cluster.settings.db, "smoke"):
             report = smoke_.smoke(cluster, progress, keep=keep, began=began)
@@ -120,6 +120,8 @@ def smoke(*, db: str, nodes: str, image: str, keep: bool, json: bool, junit: str
         report.evidence.json("report", data)
         if junit:
             junit_.write(report, Path(junit))
+        for line in annotations.lines(report) if progress.workflow_log else ():
+            progress.line(line)
         return report.exit_code
 
     people.run(body, debug=debug, as_json=json)
@@ -157,7 +159,7 @@ def logs(*, db: str, services: Sequence[str], follow: bool, debug: bool) -> None
 
         client = engine.connect()
         database = database_named(db) if db else _the_one_there(client)
-        settings = _settings(database.value, 2, Progress())
+        settings = _settings(database.value, 2, _progress())
         logs_.print_logs(client, settings, services, follow=follow, out=sys.stdout)
         return ExitCode.HOLDS
 
@@ -170,7 +172,7 @@ def down(*, db: str, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster.teardown import take_down
 
-        progress, client = Progress(), engine.connect()
+        progress, client = _progress(), engine.connect()
         for database in _databases(db):
             with locks.exclusive(database, "down"):
                 if not take_down(client, project_name(database), progress):
@@ -178,6 +180,23 @@ def down(*, db: str, debug: bool) -> None:
         return ExitCode.HOLDS
 
     people.run(body, debug=debug)
+
+
+def completion(*, shell: str, debug: bool) -> None:
+    """`invoke completion`."""
+
+    def body() -> ExitCode:
+        from smallcluster.completion import chosen_shell, script
+
+        _print(script(chosen_shell(shell, os.environ.get("SHELL", ""))).rstrip())
+        return ExitCode.HOLDS
+
+    people.run(body, debug=debug)
+
+
+def _progress() -> Progress:
+    """Progress for this verb; GitHub's runners say in this variable that they read the log."""
+    return Progress(workflow_log=os.environ.get("GITHUB_ACTIONS") == "true")
 
 
 def _settings(db: str, nodes: int, progress: Progress, *, published: bool = False) -> Settings:

@@ -43,7 +43,7 @@ def print_smoke(report: SmokeReport) -> None:
     """Findings, the phase table, where the evidence is, and the verdict as the last line."""
     out = console()
     for finding in report.findings:
-        _print_finding(out, finding, report.next_step(finding))
+        _print_finding(out, finding, report.advice(finding))
     if report.problem is not None:
         out.print(f"\n{report.problem}", style="yellow", markup=False, soft_wrap=True)
     out.print()
@@ -71,23 +71,17 @@ def _verdict_line(report: SmokeReport) -> str:
     )
 
 
-def _print_finding(out: Console, finding: Finding, then: str) -> None:
+def _print_finding(out: Console, finding: Finding, advice: Iterable[tuple[str, str]]) -> None:
     mark, colour = _MARKS[finding.verdict]
     out.print(f"[{colour}]{mark}[/] {finding.title} [dim]({finding.check})[/]", soft_wrap=True)
-    judgement = finding.judgement
-    for line in judgement.evidence:
+    for line in finding.judgement.evidence:
         out.print(f"    {line}", style="dim", markup=False, soft_wrap=True)
     if finding.verdict is Verdict.HOLDS:
         return
     for rule in finding.rules:
         out.print(f"    rule {rule}: {BY_ID[rule].sentence}", markup=False, soft_wrap=True)
-    for name, text in (
-        ("expected", judgement.expected),
-        ("likely", judgement.cause),
-        ("next", then),
-    ):
-        if text:
-            out.print(f"    {name}: {text}", style=colour, markup=False, soft_wrap=True)
+    for word, text in advice:
+        out.print(f"    {word}: {text}", style=colour, markup=False, soft_wrap=True)
 
 
 def _print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:

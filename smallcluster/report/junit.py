@@ -1,4 +1,8 @@
-"""A smoke as JUnit XML: what CI systems show. A broken rule is a failure; what could not be judged is an error."""
+"""A smoke as JUnit XML: what CI systems show. A broken rule is a failure; what could not be judged is an error.
+
+Names are stable, because CI systems follow a case through its runs by them: `smoke.pgsql.2-nodes` is the class, a
+check's title the name. The check's id and its rules are properties.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 from smallcluster import files
+from smallcluster.contract import BY_ID
 from smallcluster.redaction import redact
 from smallcluster.smoke import SmokeReport
 from smallcluster.verdicts import Finding, Verdict
@@ -44,28 +49,33 @@ def _suite(report: SmokeReport) -> Xml.Element:
 
 
 def _case(report: SmokeReport, finding: Finding) -> Xml.Element:
-    name, took = f"{finding.check}: {finding.title}", f"{finding.seconds:.3f}"
-    case = Xml.Element("testcase", classname=_class(report), name=name, time=took)
-    judgement = finding.judgement
-    if finding.verdict in _ELEMENTS:
-        said = (("expected", judgement.expected), ("likely", judgement.cause), ("next", report.next_step(finding)))
-        outcome = Xml.SubElement(case, _ELEMENTS[finding.verdict], message=judgement.cause or judgement.expected)
-        outcome.text = "\n".join([*judgement.evidence, *(f"{name}: {text}" for name, text in said if text)])
-    else:
-        Xml.SubElement(case, "system-out").text = "\n".join(judgement.evidence)
+    case = Xml.Element("testcase", classname=_class(report), name=finding.title, time=f"{finding.seconds:.3f}")
+    properties = Xml.SubElement(case, "properties")
+    for name, value in (("check", finding.check), *(("rule", rule) for rule in finding.rules)):
+        Xml.SubElement(properties, "property", name=name, value=value)
+    evidence = finding.judgement.evidence
+    if finding.verdict not in _ELEMENTS:
+        Xml.SubElement(case, "system-out").text = "\n".join(evidence)
+        return case
+    advice = [f"{word}: {text}" for word, text in report.advice(finding)]
+    kind, message = finding.verdict.value, "; ".join(advice)
+    outcome = Xml.SubElement(case, _ELEMENTS[finding.verdict], type=kind, message=message)
+    rules = [f"rule {rule}: {BY_ID[rule].sentence}" for rule in finding.rules]
+    outcome.text = "\n".join([*evidence, *rules, *advice])
     return case
 
 
 def _stop(report: SmokeReport) -> Xml.Element:
     """The run itself, where it stopped before it could judge."""
     case = Xml.Element("testcase", classname=_class(report), name="the run itself", time="0")
-    outcome = Xml.SubElement(case, "error", message=report.problem.what if report.problem else "")
+    outcome = Xml.SubElement(case, "error", type="stopped", message=report.problem.what if report.problem else "")
     outcome.text = str(report.problem)
     return case
 
 
 def _class(report: SmokeReport) -> str:
-    return f"smoke.{report.cluster.settings.db.value}"
+    settings = report.cluster.settings
+    return f"smoke.{settings.db.value}.{settings.nodes}-nodes"
 
 
 def _shown(text: str, report: SmokeReport) -> str:

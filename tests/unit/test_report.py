@@ -16,7 +16,7 @@ from smallcluster.cluster import Cluster
 from smallcluster.errors import ExitCode, InterruptedRunError, MachineCannotError, PersonError
 from smallcluster.images import Image
 from smallcluster.progress import Phase
-from smallcluster.report import console, junit, machine
+from smallcluster.report import annotations, console, junit, machine
 from smallcluster.settings import Settings
 from smallcluster.smoke import SmokeReport
 from smallcluster.verdicts import Finding, Judgement, broken, holds, unknown
@@ -100,6 +100,38 @@ def test_junit_counts_failures_and_errors(report: Any, tmp_path: Path) -> None:
     failure = suite.find(".//failure")
     assert failure is not None
     assert "& <tag>" in (failure.text or "")
+
+
+def test_junit_names_read_well_and_carry_the_checks_id(report: Any, tmp_path: Path) -> None:
+    junit.write(report(BAD), tmp_path / "out.xml")
+    case = ElementTree.parse(tmp_path / "out.xml").find(".//testcase")
+    assert case is not None
+    assert (case.get("classname"), case.get("name")) == ("smoke.mysql.2-nodes", "It is ready")
+    properties = [(one.get("name"), one.get("value")) for one in case.iter("property")]
+    assert properties == [("check", "balancer-ready"), ("rule", "smoke.ready")]
+    failure = case.find("failure")
+    assert failure is not None
+    assert (failure.get("type"), failure.get("message", "")[:29]) == ("broken", "expected: 200; likely: a node")
+    assert "rule smoke.ready: Through the balancer" in (failure.text or "")
+
+
+def test_what_does_not_hold_is_an_annotation_of_one_line(report: Any) -> None:
+    odd = finding(broken("100 %\r\nof it", expected="x", cause="y"), "a:b,c%")
+    made = list(annotations.lines(report(GOOD, odd, WEAK, problem=InterruptedRunError("Stopped.", then="a"))))
+    assert [line.partition("::It")[0] for line in made[:2]] == [
+        "::error title=a%3Ab%2Cc%25",
+        "::warning title=balancer-ready",
+    ]
+    assert "100 %25%0D%0Aof it%0Aexpected: x%0Alikely: y" in made[0]
+    assert made[2] == "::error title=the run itself::Stopped.%0A  Next: a"
+    assert all(len(line.splitlines()) == 1 for line in made)
+
+
+def test_annotations_hide_secrets(report: Any, settings: Settings) -> None:
+    secret = settings.value("DW_AUTH_TOKEN")
+    (line,) = annotations.lines(report(finding(unknown(f"token {secret}"))))
+    assert secret not in line
+    assert "(hidden)" in line
 
 
 def test_junit_hides_secrets(report: Any, settings: Settings, tmp_path: Path) -> None:
