@@ -24,6 +24,8 @@ try:
 except errors.MachineCannotError as problem:
     print("no engine:", problem.what)
 """
+JUNIT = ".smallcluster/junit"
+"""Where a session that judges a cluster leaves its JUnit XML; CI takes it from there."""
 PATIENT = {"interrupt_timeout": 60.0, "terminate_timeout": 60.0}
 """Seconds that a Ctrl-C leaves a verb for taking down what it started; nox's own third of a second is no teardown."""
 
@@ -61,7 +63,7 @@ def cluster(session: nox.Session, db: str) -> None:
     _need_machine(session)
     if ENGINE_REQUIRED:  # leftovers of a run that was killed with its engine must not stop a new one
         session.run("invoke", "down", f"--db={db}", **PATIENT)
-    session.run("invoke", "smoke", f"--db={db}", **PATIENT)
+    session.run("invoke", "smoke", f"--db={db}", f"--junit={JUNIT}/smoke-{db}.xml", **PATIENT)
     session.run("pytest", *(session.posargs or ["tests/cluster"]), f"--db={db}", **PATIENT)
 
 

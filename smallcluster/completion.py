@@ -27,7 +27,7 @@ def chosen_shell(asked: str, login_shell: str) -> str:
 
 
 def script(shell: str) -> str:
-    """Invoke's own completion script for one of SHELLS, for both names of the program."""
+    """Invoke's own completion script for one of SHELLS, for both names of the program where the shell can."""
     from invoke.completion.complete import print_completion_script
 
     with redirect_stdout(io.StringIO()) as printed:
