@@ -194,11 +194,13 @@ class Cluster:
     def _dead(self, found: Mapping[str, Container], service: str) -> ClusterBrokenError:
         container = found.get(service)
         state = container.described if container else "not there"
-        tail = self.log_of(container, tail=12) if container else ""
+        seen = [self.log_of(container, tail=12).strip() or "(it logged nothing)"] if container else []
+        if container and container.health_said:
+            seen.append(f"its health check says: {container.health_said}")
         return ClusterBrokenError(
             f"{service} did not come up: {state}.",
-            seen=self.redacted(tail.strip()) or "(it logged nothing)",
-            why="its last log lines tell.",
+            seen=self.redacted("\n".join(seen)),
+            why="its last words tell.",
             then=f"look with `invoke logs --db={self.settings.db.value} --service={service}`.",
         )
 

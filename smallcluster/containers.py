@@ -29,6 +29,8 @@ class Container:
     status: str
     exit_code: int = 0
     health: str | None = None
+    health_said: str = ""
+    """What its health check printed last, where that makes it unhealthy."""
     restarts: int = 0
     oom_killed: bool = False
     started_at: str = ""
@@ -98,14 +100,15 @@ def _free_key(service: str, taken: Mapping[str, Container]) -> str:
 def container_from(attributes: Mapping[str, Any]) -> Container:
     """Turn the engine's inspect answer into a Container."""
     state, config, host = attributes["State"], attributes["Config"], attributes["HostConfig"]
-    network = attributes["NetworkSettings"]
+    network, health = attributes["NetworkSettings"], state.get("Health") or {}
     return Container(
         service=config["Labels"][SERVICE_LABEL],
         name=attributes["Name"].lstrip("/"),
         id=attributes["Id"],
         status=state["Status"],
         exit_code=state["ExitCode"],
-        health=(state.get("Health") or {}).get("Status"),
+        health=health.get("Status"),
+        health_said=_last_words(health) if health.get("Status") == "unhealthy" else "",
         restarts=attributes.get("RestartCount", 0),
         oom_killed=bool(state.get("OOMKilled")),
         started_at=state["StartedAt"],
@@ -118,6 +121,11 @@ def container_from(attributes: Mapping[str, Any]) -> Container:
         published=tuple(_published(network.get("Ports") or {})),
         bindings=tuple(sorted(host.get("PortBindings") or {})),
     )
+
+
+def _last_words(health: Mapping[str, Any]) -> str:
+    looks = health.get("Log") or [{}]
+    return str(looks[-1].get("Output", "")).strip()
 
 
 def instant(engine_time: str) -> datetime:
