@@ -50,7 +50,8 @@ def _leave_evidence_only(cluster: Cluster, progress: Progress, stop: BaseExcepti
 
 
 def _limping(cluster: Cluster) -> MachineCannotError:
-    states = (f"{name} {one.described}" for name, one in sorted(cluster.containers().items()) if not one.running)
+    found = sorted(cluster.containers().items())
+    states = (f"{name} {one.described}" for name, one in found if not one.running and name != "bootstrap")
     db = cluster.settings.db.value
     return MachineCannotError(
         f"Only a part of the {db} cluster runs.",

@@ -52,7 +52,8 @@ def print_smoke(report: SmokeReport) -> None:
     for problem in report.evidence.incomplete:
         out.print(f"Evidence is incomplete: {problem}", style="yellow", markup=False, soft_wrap=True)
     if report.left_running:
-        out.print(f"Left running: {addresses(report.cluster.routes())}", markup=False, soft_wrap=True)
+        left = addresses(report.cluster.routes()) or "no route; `invoke status` shows what is there"
+        out.print(f"Left running: {left}", markup=False, soft_wrap=True)
     _, colour = _MARKS[report.verdict]
     out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
 
