@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from datetime import datetime
 from urllib.parse import quote
 
 from smallcluster.api import Exchange, JsonBody
+from smallcluster.bodies import mapping, text
 from smallcluster.checks.base import Live, check
+from smallcluster.checks.judging import lacking
 from smallcluster.checks.rhythm import PATIENCE_SECONDS, ROUND_SECONDS
 from smallcluster.checks.worker import GIVEN, Worker, finish, task_in
 from smallcluster.containers import BALANCER
@@ -26,6 +29,8 @@ class Firing:
     """
 
     created: Exchange
+    due: float = 0.0
+    """When the first schedule comes due, seconds since the epoch."""
     handed: Exchange | None = None
     seconds: float = 0.0
     witnessed: Exchange | None = None
@@ -35,6 +40,13 @@ class Firing:
     listed: Exchange | None = None
     """All runs of the first schedule's workflow type."""
     described: Exchange | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Whether the server itself says that the schedule comes due much later: it took it in after its due time."""
+        body = self.described.body if self.described else {}
+        told = text(body.get("next_fire_at")) or text(mapping(body.get("info")).get("next_fire"))
+        return _epoch(told) > self.due + 2 * PATIENCE_SECONDS
 
     @property
     def runs(self) -> int:
@@ -55,15 +67,16 @@ def firing(live: Live) -> Firing:
 
 def _fired(live: Live, first: Worker, later: Worker) -> Firing:
     created, due = _schedule(first)
-    seen = Firing(created=created)
-    if not created.ok:
+    seen = Firing(created=created, due=due)
+    if not (created.ok and created.body.get("outcome") == "created"):
         return seen
-    handed = first.wait_for_task(BALANCER, PATIENCE_SECONDS)
+    handed, balancer = first.wait_for_task(BALANCER, PATIENCE_SECONDS), live.api(BALANCER)
     seen = replace(seen, handed=handed, seconds=time.time() - due)
-    if not task_in(handed) or not _schedule(later)[0].ok:
+    if not task_in(handed):
+        return replace(seen, described=balancer.get(f"/api/schedules/{first.queue}"))
+    if not _schedule(later)[0].ok:
         return seen
     witnessed = later.wait_for_task(BALANCER, PATIENCE_SECONDS)
-    balancer = live.api(BALANCER)
     seen = replace(
         seen,
         witnessed=witnessed,
@@ -106,12 +119,15 @@ def due_schedule_fires_once(seen: Firing) -> Judgement:
     """A schedule that has come due starts its workflow, once, also after another round of the scheduler."""
     if seen.handed is None:
         return _not_created(seen.created)
+    if not task_in(seen.handed) and seen.missed:
+        cause = "the schedule's one due time was over when the server took it in, or the server knows no offset."
+        return unknown(seen.created.shown, seen.handed.shown, cause=cause)
     if not task_in(seen.handed):
         return broken(
             seen.created.shown,
             seen.handed.shown,
             expected=f"a run within {PATIENCE_SECONDS} s",
-            cause="the scheduler is down, or its command leaves schedule:evaluate out.",
+            cause=lacking(seen.handed) or "the scheduler is down, or its command leaves schedule:evaluate out.",
             then="invoke logs --service=scheduler",
         )
     evidence = [f"fired {seen.seconds:.1f} s after it came due", f"runs started: {seen.runs}"]
@@ -130,6 +146,16 @@ def due_schedule_fires_once(seen: Firing) -> Judgement:
 
 def _not_created(answer: Exchange) -> Judgement:
     cause = "no schedule could be created, so none could come due."
-    if not answer.path.startswith("/api/schedules") or answer.status in (404, 405):
+    if lack := lacking(answer):
+        return unknown(answer.shown, cause=lack)
+    if not answer.path.startswith("/api/schedules") or answer.ok:
         return unknown(answer.shown, cause=cause)
     return broken(answer.shown, expected="201 with outcome created", cause=cause, then="invoke logs")
+
+
+def _epoch(moment: str) -> float:
+    """An ISO 8601 moment in seconds since the epoch; 0 where it is none."""
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
