@@ -229,7 +229,7 @@ def _attempt_of(task: JsonBody) -> JsonBody:
 
 
 def _json_object(answer: requests.Response) -> JsonBody:
-    """The body where it is a JSON object. Half a surrogate pair makes it none: no text with one can be kept or shown."""
+    """The body where it is a JSON object; with half a surrogate pair in it it is none, and can't be kept or shown."""
     try:
         found = mapping(answer.json())
         if "\\ud" in answer.text.lower():

@@ -120,13 +120,12 @@ Wrong = Callable[[ActivityCrossing, Exchange], str | None]
 def _not_scheduled(_: ActivityCrossing, answer: Exchange) -> str | None:
     if not answer.ok or not answer.path.endswith("/complete"):
         return "no activity was scheduled"
-    created = answer.body.get("created_task_ids", "not told")
-    return None if created else "no activity was scheduled"
+    return "no activity was scheduled" if answer.body.get("created_task_ids") == [] else None
 
 
 def _not_leased(_: ActivityCrossing, answer: Exchange) -> str | None:
     attempt = task_in(answer).get("attempt_number")
-    return None if attempt == 1 else f"attempt {attempt} instead of 1" if attempt else "no activity task"
+    return None if attempt == 1 else f"attempt {attempt!r} instead of 1" if attempt else "no activity task"
 
 
 def _not_beaten(_: ActivityCrossing, answer: Exchange) -> str | None:

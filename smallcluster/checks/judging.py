@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from smallcluster.api import Exchange
+from smallcluster.bodies import mapping
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 
@@ -26,7 +27,7 @@ NO_ROUTE = (None, "not_found", "method_not_allowed")
 
 
 def lacking(*answers: Exchange | None) -> str:
-    """What the server lacks, by the first answer that shows it: a route, or a body that can be read. Empty if none."""
+    """What the server lacks, by the first answer that shows it: a route, a readable body, a task. Empty if nothing."""
     for answer in answers:
         if answer is None or answer.status is None:
             continue
@@ -35,7 +36,18 @@ def lacking(*answers: Exchange | None) -> str:
             return f"this server has no {asked}."
         if answer.status < 500 and not answer.body:
             return f"{answer.route} answers {asked} without a JSON object: something else answers there."
+        if answer.ok and answer.path.endswith("-tasks/poll") and (odd := _odd_task(answer)):
+            return f"{answer.route} answers {asked} with {odd}."
     return ""
+
+
+def _odd_task(answer: Exchange) -> str:
+    """What a poll's answer lacks; empty where it has a task with a history, an activity task, or null."""
+    task = answer.body.get("task", "untold")
+    if task is not None and not mapping(task):
+        return "neither a task nor null"
+    told = isinstance(mapping(task).get("history_events"), list) or "/activity-" in answer.path
+    return "" if task is None or told else "a task without history_events"
 
 
 def judge_each(

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import requests
 
-from smallcluster.api import JsonBody
+from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import text, whole
 from smallcluster.checks.base import Live, check
+from smallcluster.checks.judging import lacking
 from smallcluster.checks.wakes import wakes
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
@@ -43,6 +44,13 @@ class Race:
     failures: list[str] = field(default_factory=list)
     cut_short: bool = False
     """Whether time was up while tasks were still being handed out."""
+    lack: str = ""
+    """What the server lacks, by the first failure that shows it."""
+
+    def failed(self, exchange: Exchange) -> None:
+        """Note a request that was not answered as it should be."""
+        self.failures.append(exchange.shown)
+        self.lack = self.lack or lacking(exchange)
 
     @property
     def runs(self) -> Counter[str]:
@@ -68,7 +76,7 @@ class Course:
             now = time.monotonic()
             quiet = now > self._last + self._quiet
             if not self._left or quiet or now > self._deadline:
-                self.seen.cut_short = bool(self._left) and not quiet
+                self.seen.cut_short = bool(self._left) and bool(self.seen.handed) and not quiet
                 return False
             self._waiting += 1
             return True
@@ -115,7 +123,7 @@ def _start_all(worker: Worker, seen: Race) -> None:
         if exchange.ok and text(exchange.body.get("run_id")):
             seen.started.add(exchange.body["run_id"])
         else:
-            seen.failures.append(exchange.shown)
+            seen.failed(exchange)
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(start, range(TASKS)))
@@ -128,7 +136,7 @@ def _poll_once(worker: Worker, node: str, session: requests.Session, course: Cou
     waiting = course.leave(node, task)
     completed = finish(worker.live.api(node, session), task) if task else exchange
     if not completed.ok:
-        course.seen.failures.append(completed.shown)
+        course.seen.failed(completed)
     if not worker.live.speech.honours_timeouts:  # such a server holds the polls that came too late for a task
         for number in range(waiting):
             worker.start(node, f"{RELEASE}{number}")
@@ -140,7 +148,7 @@ def racing_pollers_share_no_task(seen: Race) -> Judgement:
     """Pollers that race on all nodes never get the same task twice, and lose none"""
     doubled = [run for run, times in seen.runs.items() if times > 1]
     left = seen.started - set(seen.runs)
-    lost = set() if seen.cut_short else left
+    lost = set() if seen.cut_short or seen.failures else left
     by_node = Counter(node for node, _, _ in seen.handed)
     evidence = [
         f"{len(seen.started)} tasks, {len(seen.handed)} handed out: "
@@ -161,7 +169,7 @@ def racing_pollers_share_no_task(seen: Race) -> Judgement:
         return broken(
             *evidence,
             expected="every start, poll and completion is answered with 2xx, and each start names its run",
-            cause="a node or the database can't stand a few pollers at once.",
+            cause=seen.lack or "a node or the database can't stand a few pollers at once.",
             then="invoke logs --service=server-a",
         )
     if left:

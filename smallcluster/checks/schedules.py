@@ -119,17 +119,8 @@ def due_schedule_fires_once(seen: Firing) -> Judgement:
     """A schedule that has come due starts its workflow, once, also after another round of the scheduler."""
     if seen.handed is None:
         return _not_created(seen.created)
-    if not task_in(seen.handed) and seen.missed:
-        cause = "the schedule's one due time was over when the server took it in, or the server knows no offset."
-        return unknown(seen.created.shown, seen.handed.shown, cause=cause)
     if not task_in(seen.handed):
-        return broken(
-            seen.created.shown,
-            seen.handed.shown,
-            expected=f"a run within {PATIENCE_SECONDS} s",
-            cause=lacking(seen.handed) or "the scheduler is down, or its command leaves schedule:evaluate out.",
-            then="invoke logs --service=scheduler",
-        )
+        return _not_fired(seen, seen.handed)
     evidence = [f"fired {seen.seconds:.1f} s after it came due", f"runs started: {seen.runs}"]
     if seen.runs > 1 or task_in(seen.again):
         return broken(
@@ -138,10 +129,25 @@ def due_schedule_fires_once(seen: Firing) -> Judgement:
             cause="two schedulers run, or the next due time is not moved in the transaction that starts the run.",
             then="invoke status",
         )
-    if not task_in(seen.witnessed) or seen.runs != 1:
-        shown = [one.shown for one in (seen.witnessed, seen.listed) if one is not None]
+    shown = [one.shown for one in (seen.witnessed, seen.listed) if one is not None]
+    if not task_in(seen.witnessed):
         return unknown(*evidence, *shown, cause="no later round was seen, so a second run may be to come.")
+    if seen.runs != 1:
+        return unknown(*evidence, *shown, cause=lacking(seen.listed) or "the list of workflows does not show the run.")
     return holds(*evidence, "a later round has fired another schedule meanwhile, and this one not again")
+
+
+def _not_fired(seen: Firing, handed: Exchange) -> Judgement:
+    if seen.missed:
+        cause = "the schedule's one due time was over when the server took it in, or the server knows no offset."
+        return unknown(seen.created.shown, handed.shown, cause=cause)
+    return broken(
+        seen.created.shown,
+        handed.shown,
+        expected=f"a run within {PATIENCE_SECONDS} s",
+        cause=lacking(handed) or "the scheduler is down, or its command leaves schedule:evaluate out.",
+        then="invoke logs --service=scheduler",
+    )
 
 
 def _not_created(answer: Exchange) -> Judgement:

@@ -131,7 +131,7 @@ def task_leased_on_one_node(seen: Crossings) -> Judgement:
         if not run or crossing.task.get("run_id") != run:
             return f"a task of another run: {crossing.task.get('run_id')} instead of {run or 'the one started'}"
         attempt = crossing.task.get("workflow_task_attempt")
-        return None if attempt == 1 else f"attempt {attempt} instead of 1"
+        return None if attempt == 1 else f"attempt {attempt!r} instead of 1"
 
     return judge_each(
         seen,

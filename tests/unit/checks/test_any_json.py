@@ -1,0 +1,124 @@
+"""Whatever JSON a server puts in place of a part of its answers: no look and no judge raises."""
+
+from __future__ import annotations
+
+import copy
+import re
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import replay
+from support.made import answer
+from support.replay import TOKEN, Call, Replayed, Reply
+
+from smallcluster import checks
+from smallcluster.api import Api, Credentials, JsonBody, Plane
+from smallcluster.checks import activities, races, retention, schedules, wakes, worker
+from smallcluster.checks.base import Check, Live, Need
+from smallcluster.checks.health import speech_of
+from smallcluster.checks.judging import lacking, refused
+from smallcluster.observed import Observed
+from smallcluster.settings import Database
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+OBJECTS = st.dictionaries(st.text(max_size=8), JSON, max_size=4)
+NAMES = ("server-a", "server-b")
+PROVED = [check for check in checks.ALL if Need.ENGINE not in check.needs or check.id == "closed-run-is-pruned"]
+KINDS = tuple(pattern for _, pattern, _ in replay.ROUTES)
+
+
+class Eager(Replayed):
+    """A server on which a schedule is due at once, so that no look has to wait for it."""
+
+    def create_schedule(self, call: Call) -> Reply:
+        reply = super().create_schedule(call)
+        for schedule in self.schedules.values():
+            schedule.next = min(schedule.next, 0.0) if not schedule.fires else schedule.next
+        return reply
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that give up at once; the server's rounds follow one another without a pause."""
+    for module, name, value in (
+        (races, "TASKS", 4), (races, "DEADLINE_SECONDS", 0.05), (wakes, "TRIES", 2), (wakes, "LEAD_SECONDS", 0.0),
+        (schedules, "PATIENCE_SECONDS", 0.02), (activities, "PATIENCE_SECONDS", 0.02), (worker, "HOLD_SECONDS", 0),
+        (activities, "TIMEOUT_SECONDS", 0), (retention, "PATIENCE_SECONDS", 0.0), (replay, "ROUND_SECONDS", 0.001),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+
+
+class Direct(Api):
+    """An Api that asks a replayed server without a socket, and gets one kind of answers with a part replaced."""
+
+    def _answer(self, method: str, path: str, body: JsonBody | None, plane: Plane, patience: float) -> tuple[Any, str]:
+        server, kind, place, value = cast("Any", self.session)
+        headers = self._headers(plane)
+        route = path.partition("?")[0]
+        call = Call(self.route, method, route, headers, body or {}, path.partition("?")[2])
+        reply = server.answer(call)
+        told = copy.deepcopy(reply.body)
+        if re.fullmatch(kind, route):
+            told = _replaced(told, place, value)
+        return SimpleNamespace(status_code=reply.status, text=str(told), json=lambda: told), ""
+
+
+def _replaced(body: Any, place: int, value: Any) -> Any:
+    """The body with its `place`-th part (counted around, all depths) replaced."""
+    spots = [(body, key) for key in body]
+    for container, key in spots:
+        inner = container[key]
+        spots += (
+            [(inner, below) for below in (inner if isinstance(inner, dict) else range(len(inner)))]
+            if isinstance(inner, dict | list)
+            else []
+        )
+    container, key = spots[place % len(spots)]
+    container[key] = value
+    return body
+
+
+class Odd(Live):
+    """A Live whose every route is Direct."""
+
+    odd: Any = None
+
+    def api(self, route: str, session: Any = None) -> Api:
+        return Direct(
+            route=route, base="", credentials=self.credentials, record=self.record, speech=self.speech, session=self.odd
+        )
+
+
+@pytest.mark.parametrize("check", PROVED, ids=lambda check: check.id)
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(KINDS), place=st.integers(0, 400), value=JSON)
+def test_no_check_crashes_on_a_part_that_is_any_json(check: Check[Any], kind: str, place: int, value: Any) -> None:
+    values = {"DW_DEFAULT_NAMESPACE": "default", "APP_VERSION": "2.0.0"}
+    given = SimpleNamespace(node_names=NAMES, value=lambda name: values.get(name, ""), db=Database.MYSQL)
+    cluster = cast("Observed", SimpleNamespace(settings=given, query=lambda sql: ["0"]))
+    live = Odd(cluster, {}, Credentials(TOKEN, TOKEN, TOKEN), record=lambda exchange: None)
+    live.odd = (Eager(hold=0.01), kind, place, value)
+    finding = check.run(live)
+    assert "could not look" not in finding.judgement.cause, finding.judgement.evidence
+
+
+@given(body=OBJECTS, told=JSON, status=st.sampled_from([200, 201, 204, 301, 404, 405, 409, 500]))
+def test_no_reader_of_a_body_raises(body: dict[str, Any], told: Any, status: int) -> None:
+    body |= {"task": told, "worker_protocol": told, "reason": told, "history_events": told}
+    made = answer(status=status, path="/api/worker/workflow-tasks/poll")
+    made.body.update(body)
+    speech = speech_of({"balancer": made})
+    assert speech.worker_protocol.isascii()
+    assert 0 <= speech.longest_hold < 86_400
+    assert isinstance(lacking(made), str)
+    assert refused(made, ("stale_attempt",)) in (True, False)
+    assert isinstance(worker.task_in(made), dict)
+    assert isinstance(activities.event_payload(body, "ActivityCompleted"), dict)
+    assert made.shown
