@@ -13,7 +13,8 @@ from itertools import cycle
 from typing import Any
 
 from smallcluster.containers import BALANCER
-from support.replay import Call, Replayed, Reply
+from support.recorded import Reply
+from support.replay import Call, Replayed
 
 GZIPPED_FROM = 1024
 """Answers of this many bytes are compressed (protocol)."""

@@ -7,9 +7,6 @@ it advertises, and it has no route to deregister a worker.
 
 from __future__ import annotations
 
-import base64
-import copy
-import json
 import re
 import threading
 import time
@@ -17,27 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from smallcluster.bodies import mapping
+from support.recorded import CAPABILITIES, RECORDED, Reply, blob, duration, moment, recorded
 
-HERE = Path(__file__).parent
-FILES = (HERE.parent / "refserver/recorded/exchanges-0.2.10.json", HERE / "recorded-0.2.10.json")
-RECORDED = {one["name"]: one for path in FILES for one in json.loads(path.read_text())["exchanges"]}
-INFO = RECORDED["003-cluster-info"]["body"]
-CAPABILITIES = INFO["worker_protocol"]["server_capabilities"]
 TOKEN = "replayed-token"
 ROUND_SECONDS = 0.05
 """The pause between two rounds of the maintenance passes; the published recipe's is 10 s."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A status and a body, which is any JSON value."""
-
-    status: int
-    body: Any
 
 
 @dataclass(frozen=True)
@@ -91,15 +75,6 @@ class Schedule:
     fires: int = 0
 
 
-def recorded(name: str, /, **changed: Any) -> Reply:
-    """A recorded answer with fields replaced wherever it has them at the top, in `task` or in `control_plane`."""
-    exchange = RECORDED[name]
-    body = copy.deepcopy(exchange["body"])
-    for part in (body, body.get("task") or {}, body.get("control_plane") or {}):
-        part.update({key: value for key, value in changed.items() if key in part})
-    return Reply(exchange["status"], body)
-
-
 @dataclass
 class Replayed:
     """The shared state of all nodes, behind one lock; `hold` is how many seconds an empty poll is held."""
@@ -146,10 +121,10 @@ class Replayed:
     # what answers
 
     def health(self, _: Call) -> Reply:
-        return recorded("001-health", timestamp=_now())
+        return recorded("001-health", timestamp=moment())
 
     def ready(self, _: Call) -> Reply:
-        return recorded("002-ready", timestamp=_now())
+        return recorded("002-ready", timestamp=moment())
 
     def info(self, call: Call) -> Reply:
         reply = recorded("003-cluster-info", server_id=call.node)
@@ -169,7 +144,7 @@ class Replayed:
         return recorded(name, workflow_id=run.workflow, run_id=run.id, workflow_type=run.type, business_key=None)
 
     def _started(self, workflow: str, asked: Mapping[str, Any]) -> Run:
-        arguments = {"codec": "avro", "blob": _blob(asked["input"])}
+        arguments = {"codec": "avro", "blob": blob(asked["input"])}
         run = Run(workflow, next(self._ids), asked["workflow_type"], asked["task_queue"], arguments)
         self.runs[run.id] = run
         self._ready(Task(next(self._ids), run, run.queue))
@@ -235,7 +210,7 @@ class Replayed:
         reply = recorded(
             "082-wf-poll-after-activity" if task.event else "050-wf-poll-with-task",
             task_id=task.id, workflow_id=run.workflow, run_id=run.id, workflow_type=run.type, run_status=run.status,
-            arguments=run.arguments, task_queue=run.queue, lease_owner=worker, lease_expires_at=_now(60),
+            arguments=run.arguments, task_queue=run.queue, lease_owner=worker, lease_expires_at=moment(60),
         )  # fmt: skip
         if task.event:
             last = reply.body["task"]["history_events"][-1]
@@ -251,7 +226,7 @@ class Replayed:
             "069-act-poll-with-task",
             task_id=task.id, workflow_id=task.run.workflow, run_id=task.run.id, activity_execution_id=task.execution,
             activity_attempt_id=task.attempt, activity_type=asked["activity_type"], task_queue=task.queue,
-            lease_owner=worker, lease_expires_at=_now(300),
+            lease_owner=worker, lease_expires_at=moment(300),
         )  # fmt: skip
         if asked.get("arguments") is not None:  # recorded without any: fields that are null are left out
             reply.body["task"]["arguments"] = asked["arguments"]
@@ -324,7 +299,7 @@ class Replayed:
         name, interval = call.body["schedule_id"], call.body["spec"]["intervals"][0]
         if name in self.schedules:
             return recorded("165-schedule-create-duplicate", schedule_id=name)
-        every, offset = _duration(interval["every"]), _duration(interval["offset"])
+        every, offset = duration(interval["every"]), duration(interval["offset"])
         now = time.time()
         due = now - (now - offset) % every + every
         self.schedules[name] = Schedule(call.body, due, every)
@@ -393,21 +368,3 @@ def _refusal(call: Call) -> Reply | None:
     if call.path != "/api/cluster/info" and call.headers.get("X-Durable-Workflow-Control-Plane-Version") != "2":
         return recorded("031-start-no-control-plane-header")
     return None
-
-
-def _now(later: float = 0.0) -> str:
-    return datetime.fromtimestamp(time.time() + later, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _blob(value: object) -> str:
-    """A value in the codec that 0.2.10 calls avro: JSON text in a record with a version, for less than 64 bytes."""
-    text = json.dumps(value, separators=(",", ":")).encode()
-    assert len(text) < 64
-    return base64.b64encode(bytes([0, 2 * len(text)]) + text + b"\x02").decode()
-
-
-def _duration(text: str) -> int:
-    """Seconds of an ISO 8601 duration of hours and seconds."""
-    found = re.fullmatch(r"PT(?:(\d+)H)?(?:(\d+)S)?", text)
-    assert found, text
-    return int(found[1] or 0) * 3600 + int(found[2] or 0)

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import pytest
 from support.nodes import Raw, Spoil, compressed, faithful, serving
-from support.replay import INFO, TOKEN, Call, Replayed, Reply
+from support.recorded import INFO, Reply
+from support.replay import TOKEN, Call, Replayed
 
 from smallcluster import api, checks
 from smallcluster.api import Credentials, Exchange, Speech

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support import replay
 from support.made import answer
-from support.replay import TOKEN, Call, Replayed, Reply
+from support.recorded import Reply
+from support.replay import TOKEN, Call, Replayed
 
 from smallcluster import checks
 from smallcluster.api import Api, Credentials, JsonBody, Plane

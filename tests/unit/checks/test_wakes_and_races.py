@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import pytest
 from support.made import answer
 
@@ -73,3 +76,50 @@ def test_a_race_that_one_node_ran_alone_proves_nothing() -> None:
     seen.handed = [("server-a", run, attempt) for _, run, attempt in seen.handed]
     assert races.racing_pollers_share_no_task.judge(seen).verdict is Verdict.UNKNOWN
     assert races.racing_pollers_share_no_task.judge(race(3)).verdict is Verdict.UNKNOWN
+
+
+def test_a_cluster_that_is_slow_at_everything_can_not_be_told_from_one_without_wakes() -> None:
+    slow = replace(wake(0.5), started=replace(answer("server-b", run_id="r"), seconds=0.8))
+    judged = wakes.wakes_cross_nodes.judge((slow,) * TRIES)
+    assert (judged.verdict, "took 0.8 s" in judged.cause) == (Verdict.UNKNOWN, True)
+    lost = replace(slow, polled=answer("server-a", task=None))
+    assert wakes.wakes_cross_nodes.judge((slow, lost) * TRIES).verdict is Verdict.BROKEN
+
+
+def test_a_task_and_a_start_that_both_name_no_run_are_no_wake() -> None:
+    nameless = replace(wake(), polled=answer(task={"task_id": "t"}), started=answer())
+    assert wakes.wakes_cross_nodes.judge((nameless,) * TRIES).verdict is Verdict.BROKEN
+
+
+def test_a_race_that_time_cut_short_has_lost_nothing() -> None:
+    seen = race()
+    del seen.handed[100:]
+    seen.cut_short = True
+    assert races.racing_pollers_share_no_task.judge(seen).verdict is Verdict.UNKNOWN
+    seen.handed.append(seen.handed[0])
+    assert races.racing_pollers_share_no_task.judge(seen).verdict is Verdict.BROKEN
+
+
+def test_a_server_that_took_in_fewer_tasks_in_time_is_raced_for_those() -> None:
+    assert races.racing_pollers_share_no_task.judge(race(races.ENOUGH)).verdict is Verdict.HOLDS
+
+
+def test_a_course_stops_when_nothing_is_handed_out_any_more() -> None:
+    seen = Race({"a", "b"})
+    course = races.Course(seen, quiet=0.0)
+    assert course.enter()
+    course.leave("server-a", {"run_id": "a", "workflow_task_attempt": 1})
+    time.sleep(0.01)
+    assert not course.enter()
+    assert not seen.cut_short
+
+
+def test_the_last_task_tells_how_many_polls_still_wait() -> None:
+    seen = Race({"a"})
+    course = races.Course(seen, quiet=9.0)
+    assert [course.enter() for _ in range(3)] == [True, True, True]
+    assert course.leave("server-a", {"run_id": "a"}) == 2
+    assert course.leave("server-b", {"run_id": "x", "workflow_id": "smoke-race-1-release-0"}) == 0
+    assert course.leave("server-b", {"run_id": "a"}) == 0
+    assert not course.enter()
+    assert seen.runs == {"a": 2}  # a second hand-out after the end is still seen
