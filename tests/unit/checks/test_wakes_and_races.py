@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
 from support.made import answer
 
+from smallcluster import waiting
 from smallcluster.checks import races, wakes
 from smallcluster.checks.races import TASKS, Race
 from smallcluster.checks.wakes import TRIES, Wake
@@ -106,11 +106,10 @@ def test_a_server_that_took_in_fewer_tasks_in_time_is_raced_for_those() -> None:
 
 def test_a_course_stops_when_nothing_is_handed_out_any_more() -> None:
     seen = Race({"a", "b"})
-    course = races.Course(seen, quiet=0.0)
+    course = races.Course(seen, quiet=0.3)
     assert course.enter()
     course.leave("server-a", {"run_id": "a", "workflow_task_attempt": 1})
-    time.sleep(0.01)
-    assert not course.enter()
+    waiting.until_none("it is quiet", lambda: None if not course.enter() else "quiet", deadline=10)
     assert not seen.cut_short
 
 
