@@ -5,12 +5,16 @@ Source for paths, headers and fields: the public Durable Workflow v2 protocol.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 import requests
+
+from smallcluster.bodies import mapping
 
 Plane = Literal["open", "control", "admin", "worker"]
 JsonBody = dict[str, Any]
@@ -57,6 +61,24 @@ class Exchange:
         return "" if self.ok and self.body else f" {self.text[:160]!r}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Speech:
+    """How a server speaks to workers: which protocol version, and how long it holds an empty poll, in seconds."""
+
+    worker_protocol: str = "1.0"
+    longest_hold: float = 0.0
+    honours_timeouts: bool = True
+    """Whether a poll's `timeout_seconds` shortens its hold; a server that ignores it holds every poll as long."""
+
+    def hold(self, asked: float) -> float:
+        """How long a poll that asks to be held for `asked` seconds is held where there is no task."""
+        return asked if self.honours_timeouts else self.longest_hold
+
+
+UNHEARD = Speech()
+"""The speech of a server that has not been asked yet."""
+
+
 @dataclass(frozen=True)
 class Credentials:
     """Bearer tokens by plane. Where roles have no token of their own both are the shared one."""
@@ -76,7 +98,7 @@ class Api:
     credentials: Credentials
     record: Callable[[Exchange], None]
     namespace: str = "default"
-    worker_protocol: str = "1.0"
+    speech: Speech = UNHEARD
     session: requests.Session | None = None
     """None: every request opens a connection of its own, as many separate clients would."""
 
@@ -114,7 +136,7 @@ class Api:
         return self.post("/api/workflows", body, "control")
 
     def poll_workflow_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
-        """Long-poll for a workflow task; the node may hold the request for `hold` seconds."""
+        """Long-poll for a workflow task, and ask the node to hold the request for at most `hold` seconds."""
         return self._poll("workflow", worker_id, queue, hold)
 
     def poll_activity_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
@@ -123,7 +145,8 @@ class Api:
 
     def _poll(self, kind: str, worker_id: str, queue: str, hold: int) -> Exchange:
         body = {"worker_id": worker_id, "task_queue": queue, "timeout_seconds": hold}
-        return self.post(f"/api/worker/{kind}-tasks/poll", body, "worker", patience=hold + ANSWER_SECONDS)
+        patience = self.speech.hold(hold) + ANSWER_SECONDS
+        return self.post(f"/api/worker/{kind}-tasks/poll", body, "worker", patience)
 
     def complete_workflow_task(self, task: JsonBody, commands: list[JsonBody]) -> Exchange:
         """Complete a leased workflow task, named by the poll's answer, with workflow commands."""
@@ -132,27 +155,28 @@ class Api:
             "workflow_task_attempt": task.get("workflow_task_attempt"),
             "commands": commands,
         }
-        return self.post(f"/api/worker/workflow-tasks/{task.get('task_id')}/complete", body, "worker")
+        return self.post(f"/api/worker/workflow-tasks/{_segment(task.get('task_id'))}/complete", body, "worker")
 
     def heartbeat_activity_task(self, task: JsonBody) -> Exchange:
         """Say that a leased activity is still being worked on."""
-        return self.post(f"/api/worker/activity-tasks/{task.get('task_id')}/heartbeat", _attempt_of(task), "worker")
+        path = f"/api/worker/activity-tasks/{_segment(task.get('task_id'))}/heartbeat"
+        return self.post(path, _attempt_of(task), "worker")
 
     def complete_activity_task(self, task: JsonBody, result: JsonBody | None) -> Exchange:
         """Complete a leased activity task with a payload envelope."""
         body = _attempt_of(task) | {"result": result}
-        return self.post(f"/api/worker/activity-tasks/{task.get('task_id')}/complete", body, "worker")
+        return self.post(f"/api/worker/activity-tasks/{_segment(task.get('task_id'))}/complete", body, "worker")
 
     def describe(self, workflow_id: str, run_id: str | None = None) -> Exchange:
         """Describe a workflow's current run, or one run of it."""
-        suffix = f"/runs/{run_id}" if run_id else ""
-        return self.get(f"/api/workflows/{workflow_id}{suffix}")
+        suffix = f"/runs/{_segment(run_id)}" if run_id else ""
+        return self.get(f"/api/workflows/{_segment(workflow_id)}{suffix}")
 
     def _headers(self, plane: Plane) -> dict[str, str]:
         if plane == "open":
             return {}
         token = getattr(self.credentials, plane)
-        version = {WORKER_HEADER: self.worker_protocol} if plane == "worker" else {CONTROL_HEADER: "2"}
+        version = {WORKER_HEADER: self.speech.worker_protocol} if plane == "worker" else {CONTROL_HEADER: "2"}
         return {"Authorization": f"Bearer {token}", "X-Namespace": self.namespace, **version}
 
     def _send(self, method: str, path: str, body: JsonBody | None, plane: Plane, patience: float) -> Exchange:
@@ -194,17 +218,25 @@ class Api:
         return answer, ""
 
 
+def _segment(identity: object) -> str:
+    """An id as one segment of a path, whatever a server made of it."""
+    return quote(str(identity), safe="")
+
+
 def _attempt_of(task: JsonBody) -> JsonBody:
     """Who speaks about an activity task: the attempt and the lease owner that the poll's answer named."""
     return {"activity_attempt_id": task.get("activity_attempt_id"), "lease_owner": task.get("lease_owner")}
 
 
 def _json_object(answer: requests.Response) -> JsonBody:
+    """The body where it is a JSON object; with half a surrogate pair in it it is none, and can't be kept or shown."""
     try:
-        found = answer.json()
-    except ValueError:
+        found = mapping(answer.json())
+        if "\\ud" in answer.text.lower():
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 def _cause(failure: requests.RequestException) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from smallcluster import api, checks, engine, evidence, interrupts, lifecycle
 from smallcluster.checks.base import Live, Need
+from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.cluster import Cluster, Standing
 from smallcluster.errors import ExitCode, MachineCannotError, PersonError
 from smallcluster.evidence import Evidence
@@ -154,7 +155,7 @@ def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Fi
             say=step.say,
             offers=frozenset(Need) - ({Need.DATABASE} if "database" in cluster.settings.outside else set()),
         )
-        live.worker_protocol = _worker_protocol(live)
+        live.speech = speech_of(live.facts(info_answers))
         pool = ThreadPoolExecutor(max_workers=len(checks.ALL))  # they spend their time waiting for answers
         try:
             with interrupts.deferred():  # those that must wait for something begin first
@@ -169,15 +170,3 @@ def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Fi
             f"{holding} hold, {len(findings) - holding} do not; the longest wait that a check states: {waits:g} s"
         )
     return findings
-
-
-def _worker_protocol(live: Live) -> str:
-    """The worker protocol that the cluster advertises: the smoke's worker speaks the server's own version."""
-    from smallcluster.checks.health import info_answers
-
-    for answer in live.facts(info_answers).values():
-        told = answer.body.get("worker_protocol")
-        if answer.ok and isinstance(told, dict) and isinstance(told.get("version"), str):
-            version: str = told["version"]
-            return version
-    return live.worker_protocol

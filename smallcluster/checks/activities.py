@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 
 from smallcluster.api import Exchange, JsonBody
+from smallcluster.bodies import mapping, mappings, text
 from smallcluster.checks.base import Live, check
-from smallcluster.checks.judging import judge_refusals, refused
+from smallcluster.checks.judging import judge_refusals, lacking, refused
 from smallcluster.checks.rhythm import PATIENCE_SECONDS, ROUND_SECONDS
 from smallcluster.checks.worker import Worker, finish, schedule_activity, task_in
 from smallcluster.containers import BALANCER
@@ -74,7 +75,7 @@ def activity_crossings(live: Live) -> tuple[ActivityCrossing, ...]:
 def _cross(live: Live, first: str, second: str) -> ActivityCrossing:
     worker = Worker(live, "activity")
     crossing = ActivityCrossing(first=first, second=second, scheduled=_scheduled(worker, first))
-    if not crossing.scheduled.body.get("created_task_ids"):
+    if _not_scheduled(crossing, crossing.scheduled):
         return crossing
     crossing = replace(crossing, leased=worker.poll_activity(first))
     task = task_in(crossing.leased)
@@ -117,12 +118,14 @@ Wrong = Callable[[ActivityCrossing, Exchange], str | None]
 
 
 def _not_scheduled(_: ActivityCrossing, answer: Exchange) -> str | None:
-    return None if answer.body.get("created_task_ids") else "no activity was scheduled"
+    if not answer.ok or not answer.path.endswith("/complete"):
+        return "no activity was scheduled"
+    return "no activity was scheduled" if answer.body.get("created_task_ids") == [] else None
 
 
 def _not_leased(_: ActivityCrossing, answer: Exchange) -> str | None:
     attempt = task_in(answer).get("attempt_number")
-    return None if attempt == 1 else f"attempt {attempt} instead of 1" if attempt else "no activity task"
+    return None if attempt == 1 else f"attempt {attempt!r} instead of 1" if attempt else "no activity task"
 
 
 def _not_beaten(_: ActivityCrossing, answer: Exchange) -> str | None:
@@ -135,9 +138,9 @@ def _not_recorded(_: ActivityCrossing, answer: Exchange) -> str | None:
 
 def _not_resumed(crossing: ActivityCrossing, answer: Exchange) -> str | None:
     result = event_payload(task_in(answer), "ActivityCompleted").get("result")
-    sent = task_in(crossing.leased).get("arguments") or {}
-    blob = result.get("blob") if isinstance(result, dict) else result
-    return None if blob and blob == sent.get("blob") else "the workflow's next task does not show the result"
+    sent = mapping(task_in(crossing.leased).get("arguments")).get("blob")
+    blob = mapping(result).get("blob") or text(result)
+    return None if blob and blob == sent else "the workflow's next task does not show the result"
 
 
 def _not_completed(_: ActivityCrossing, answer: Exchange) -> str | None:
@@ -158,23 +161,25 @@ STEPS: dict[str, Wrong] = {
 
 def event_payload(task: JsonBody, kind: str) -> JsonBody:
     """The payload of the last history event of a kind that a workflow task shows; empty where there is none."""
-    events = [event for event in task.get("history_events") or () if event.get("event_type") == kind]
-    return (events[-1].get("payload") or {}) if events else {}
+    events = [event for event in mappings(task.get("history_events")) if event.get("event_type") == kind]
+    return mapping(events[-1].get("payload")) if events else {}
 
 
 @check("activity-crosses-nodes", "api.no-sticky-sessions", "api.leases-in-database", probe=activity_crossings)
 def activity_crosses_nodes(seen: tuple[ActivityCrossing, ...]) -> Judgement:
     """An activity leased on one node is heartbeaten on another and completed through the balancer."""
-    before = [crossing.scheduled.shown for crossing in seen if not crossing.scheduled.path.endswith("/complete")]
+    before = [crossing.scheduled for crossing in seen if not crossing.scheduled.path.endswith("/complete")]
     if before:
-        return unknown(*before, cause="an earlier step failed, so no activity was scheduled.")
+        cause = lacking(*before) or "an earlier step failed, so no activity was scheduled."
+        return unknown(*(answer.shown for answer in before), cause=cause)
     told = [line for crossing in seen for line in _told(crossing)]
     evidence = [line for line, _ in told]
     if any(problem for _, problem in told):
         return broken(
             *evidence,
             expected="leased, heartbeaten, completed, and the workflow goes on with the result",
-            cause="the lease or the result is kept in the node that gave it, or the nodes share no database.",
+            cause=lacking(*(getattr(crossing, step) for crossing in seen for step in STEPS))
+            or "the lease or the result is kept in the node that gave it, or the nodes share no database.",
             then="invoke logs",
         )
     return holds(*evidence)
@@ -210,7 +215,7 @@ def lapse(live: Live) -> Lapse:
     """Lease an activity with a short timeout, let it lapse, and wait for what the workflow is told."""
     worker = Worker(live, "lapse")
     scheduled = _scheduled(worker, BALANCER, start_to_close_timeout=TIMEOUT_SECONDS)
-    if not scheduled.body.get("created_task_ids"):
+    if not scheduled.ok or not scheduled.path.endswith("/complete"):
         return Lapse(leased=scheduled)
     leased = worker.poll_activity(BALANCER)
     task, began = task_in(leased), time.monotonic()
@@ -233,7 +238,8 @@ def lapse(live: Live) -> Lapse:
 def expired_activity_times_out(seen: Lapse) -> Judgement:
     """An activity past its deadline is timed out by the maintenance pass, and its late completion is refused."""
     if seen.resumed is None or seen.late is None:
-        return unknown(seen.leased.shown, cause="an earlier step failed: there was no lease to let lapse.")
+        cause = lacking(seen.leased) or "an earlier step failed: there was no lease to let lapse."
+        return unknown(seen.leased.shown, cause=cause)
     told = event_payload(task_in(seen.resumed), "ActivityTimedOut")
     evidence = [
         f"start_to_close {TIMEOUT_SECONDS} s: the workflow was told {told.get('timeout_kind') or 'nothing'} "
@@ -245,7 +251,7 @@ def expired_activity_times_out(seen: Lapse) -> Judgement:
             seen.resumed.shown,
             *evidence,
             expected=f"ActivityTimedOut within {PATIENCE_SECONDS} s",
-            cause="the scheduler is down, or its command leaves activity:timeout-enforce out.",
+            cause=lacking(seen.resumed) or "the scheduler is down, or its command leaves activity:timeout-enforce out.",
             then="invoke logs --service=scheduler",
         )
     if seen.seconds < TIMEOUT_SECONDS - 0.2 or not refused(seen.late, REFUSALS["repeated"]):

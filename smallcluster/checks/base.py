@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from smallcluster.api import Api, Credentials, Exchange
+from smallcluster.api import UNHEARD, Api, Credentials, Exchange, Speech
 from smallcluster.contract import BY_ID
 from smallcluster.observed import Observed
 from smallcluster.settings import Settings
@@ -40,7 +40,8 @@ class Live:
     credentials: Credentials
     record: Callable[[Exchange], None]
     say: Callable[[str], None] = lambda _: None
-    worker_protocol: str = "1.0"
+    speech: Speech = UNHEARD
+    """How the cluster's nodes speak to workers, by their own word."""
     offers: frozenset[Need] = frozenset(Need)
     """What this cluster lets a probe use; a check that needs more is unknown here."""
     _facts: dict[Any, Future[Any]] = field(default_factory=dict)
@@ -64,7 +65,7 @@ class Live:
             credentials=self.credentials,
             record=self.record,
             namespace=self.settings.value("DW_DEFAULT_NAMESPACE") or "default",
-            worker_protocol=self.worker_protocol,
+            speech=self.speech,
             session=session,
         )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from smallcluster.api import Exchange, Plane
+from smallcluster.api import UNHEARD, Exchange, Plane, Speech
+from smallcluster.bodies import mapping, seconds, text
 from smallcluster.checks.base import Live, check
+from smallcluster.checks.judging import lacking
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
@@ -16,6 +19,12 @@ Answers = Mapping[str, Exchange]
 
 USABLE = ("ok", "redis")
 """Status and store of a cache check that means: this node reaches a shared Redis."""
+
+
+VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
+"""A worker protocol version; anything else that a server tells as its version can't be sent back as a header."""
+DEFAULT_HOLD_SECONDS = 30.0
+"""How long a server holds an empty poll by default (protocol), where it does not say."""
 
 
 def health_answers(live: Live) -> Answers:
@@ -33,6 +42,24 @@ def info_answers(live: Live) -> Answers:
     return _ask_all(live, "/api/cluster/info", "admin")
 
 
+def speech_of(answers: Answers) -> Speech:
+    """How the nodes speak to workers, by their cluster infos.
+
+    A server that does not say that its polls have a status is one that does not mind their timeout either (0.2.10).
+    """
+    told = [mapping(answer.body.get("worker_protocol")) for answer in answers.values() if answer.ok]
+    if not told:
+        return UNHEARD
+    versions = [text(one.get("version")) for one in told]
+    capabilities = [mapping(one.get("server_capabilities")) for one in told]
+    holds_for = [seconds(one.get("long_poll_timeout")) for one in capabilities]
+    return Speech(
+        worker_protocol=next(filter(VERSION.fullmatch, versions), UNHEARD.worker_protocol),
+        longest_hold=max(DEFAULT_HOLD_SECONDS if hold is None else hold for hold in holds_for),
+        honours_timeouts=all(one.get("poll_status") is True for one in capabilities),
+    )
+
+
 def _ask_all(live: Live, path: str, plane: Plane) -> Answers:
     """Ask balancer and nodes at the same time: one that hangs must not make the others wait."""
     routes = (BALANCER, *live.nodes)
@@ -47,7 +74,9 @@ def balancer_health(answers: Answers) -> Judgement:
     answer = answers[BALANCER]
     if answer.ok and answer.body.get("status") == "serving":
         return holds(answer.shown, _checks(answer))
-    return broken(answer.shown, expected="200 with status serving", cause=_silence_or(answer, "a node is degraded"))
+    return broken(
+        answer.shown, expected="200 with status serving", cause=_likely(answer, "a node is degraded", "status")
+    )
 
 
 @check("balancer-ready", "smoke.ready", probe=ready_answers)
@@ -60,7 +89,7 @@ def balancer_ready(answers: Answers) -> Judgement:
         answer.shown,
         _checks(answer),
         expected="200 with status ready",
-        cause=_silence_or(answer, "the named readiness check fails on the node that answered"),
+        cause=_likely(answer, "the named readiness check fails on the node that answered", "status"),
     )
 
 
@@ -75,7 +104,7 @@ def nodes_ready(answers: Answers) -> Judgement:
     return broken(
         *evidence,
         expected="200 with status ready from every node",
-        cause=_silence_or(late[0], f"{late[0].route} lost its database, Redis or migrations"),
+        cause=_likely(late[0], f"{late[0].route} lost its database, Redis or migrations", "status"),
         then=f"invoke logs --service={late[0].route}",
     )
 
@@ -95,7 +124,8 @@ def nodes_reach_redis(answers: Answers) -> Judgement:
             then=f"invoke logs --service={lost[0]}",
         )
     if not all(caches.values()):
-        return unknown(*evidence, cause="not every node tells of its cache on /api/ready.", then="invoke status")
+        silent = ", ".join(route for route, cache in caches.items() if not cache)
+        return unknown(*evidence, cause=f"{silent}: no checks.cache in /api/ready to judge by.", then="invoke status")
     return holds(*evidence)
 
 
@@ -103,38 +133,34 @@ def nodes_reach_redis(answers: Answers) -> Judgement:
 def balancer_cluster_info(answers: Answers) -> Judgement:
     """/api/cluster/info tells through the balancer what answers."""
     answer = answers[BALANCER]
-    planes = [answer.body.get(plane) for plane in ("control_plane", "worker_protocol")]
-    versions = [plane.get("version") if isinstance(plane, dict) else None for plane in planes]
-    if answer.ok and answer.body.get("server_id") and all(versions):
-        return holds(
-            answer.shown,
-            f"server {answer.body['server_id']}, version {answer.body.get('version')}, "
-            f"control plane {versions[0]}, worker protocol {versions[1]}",
-        )
-    return broken(
-        answer.shown,
-        expected="200 with server_id, control_plane.version and worker_protocol.version",
-        cause=_silence_or(answer, "the token is refused, or this is not a Durable Workflow Server"),
-    )
+    told = {
+        "server_id": text(answer.body.get("server_id")),
+        "control_plane.version": text(mapping(answer.body.get("control_plane")).get("version")),
+        "worker_protocol.version": text(mapping(answer.body.get("worker_protocol")).get("version")),
+    }
+    untold = [name for name, value in told.items() if not value]
+    if answer.ok and not untold:
+        also = f"version {answer.body.get('version')}"
+        return holds(answer.shown, ", ".join(f"{name} {value}" for name, value in told.items()), also)
+    lacks = f"the answer lacks {', '.join(untold)}" if answer.ok else "the token is refused"
+    return broken(answer.shown, expected=f"200 with {', '.join(told)}", cause=_likely(answer, lacks))
 
 
 def _readiness_check(answer: Exchange, name: str) -> Mapping[str, Any]:
     """One named check of a readiness answer; empty where the node doesn't tell."""
-    checks = answer.body.get("checks")
-    found = checks.get(name) if isinstance(checks, dict) else None
-    return found if isinstance(found, dict) else {}
+    return mapping(mapping(answer.body.get("checks")).get(name))
 
 
 def _checks(answer: Exchange) -> str:
     """The readiness checks in a few words: `database ok, cache warning`."""
-    checks = answer.body.get("checks")
-    if not isinstance(checks, dict):
-        return "no checks in the answer"
-    words = (f"{name} {one.get('status') if isinstance(one, dict) else one}" for name, one in checks.items())
-    return ", ".join(words)
+    checks = mapping(answer.body.get("checks"))
+    words = (f"{name} {mapping(one).get('status') or one}" for name, one in checks.items())
+    return ", ".join(words) or "no checks in the answer"
 
 
-def _silence_or(answer: Exchange, otherwise: str) -> str:
+def _likely(answer: Exchange, otherwise: str, word: str = "") -> str:
+    """Why an answer is not as it should be; `word` is the text that it must tell."""
     if answer.status is None:
         return f"{answer.route} is down, hangs, or publishes no port."
-    return f"{otherwise}."
+    untold = f"{answer.path} tells no {word}." if word and not text(answer.body.get(word)) else ""
+    return lacking(answer) or untold or f"{otherwise}."

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from smallcluster.api import Api, Exchange
+from smallcluster.bodies import mapping, text
 from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.health import info_answers
+from smallcluster.checks.judging import lacking
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
+INFO = "/api/cluster/info"
 REQUESTS_PER_WAY = 12
 """How many requests each way of connecting sends to see every node behind the balancer."""
 
 
 @dataclass(frozen=True)
 class NodeInfos:
-    """Each node's own answer to /api/cluster/info, and the release that the settings ask for."""
+    """Each node's own cluster info, and the release that the settings ask for."""
 
     answers: Mapping[str, Exchange]
     app_version: str
@@ -26,7 +30,10 @@ class NodeInfos:
 
 @dataclass(frozen=True)
 class Spread:
-    """Which server ids answered through the balancer, in order, over new connections and over a kept one."""
+    """Which server ids answered through the balancer, in order, over new connections and over a kept one.
+
+    The id of an answer that tells none is empty.
+    """
 
     nodes: tuple[str, ...]
     separate: tuple[str, ...]
@@ -48,7 +55,7 @@ def spread(live: Live) -> Spread:
     with requests.Session() as session:
         kept = _asked(live.api(BALANCER, session))
     failures = [exchange.shown for exchange in (*separate, *kept) if not exchange.ok]
-    ids = [[str(one.body.get("server_id")) for one in way if one.ok] for way in (separate, kept)]
+    ids = [[text(one.body.get("server_id")) for one in way if one.ok] for way in (separate, kept)]
     return Spread(live.nodes, tuple(ids[0]), tuple(ids[1]), tuple(failures))
 
 
@@ -56,7 +63,7 @@ def _asked(api: Api) -> list[Exchange]:
     """Ask who answers, again and again; the first failure says enough, and a hung node must not cost a minute."""
     answers = []
     for _ in range(REQUESTS_PER_WAY):
-        answers.append(api.get("/api/cluster/info"))
+        answers.append(api.get(INFO))
         if not answers[-1].ok:
             break
     return answers
@@ -70,7 +77,9 @@ def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
         return silent
     seen = {route: answer.body.get("server_id") for route, answer in infos.answers.items()}
     evidence = [f"{route} says {identity!r}" for route, identity in seen.items()]
-    if len(set(seen.values())) == len(seen) and all(route == identity for route, identity in seen.items()):
+    if not any(seen.values()):
+        return unknown(*evidence, cause=f"this server tells no server_id on {INFO}.")
+    if all(route == identity for route, identity in seen.items()):
         return holds(*evidence)
     return broken(
         *evidence,
@@ -92,7 +101,7 @@ def nodes_are_one_release(infos: NodeInfos) -> Judgement:
     untold = sorted(name for name, values in told.items() if None in values)
     differing = sorted(name for name, values in told.items() if len(set(map(str, values))) > 1)
     if untold:
-        return unknown(*evidence, cause=f"a node does not tell its {', '.join(untold)}.")
+        return unknown(*evidence, cause=f"a node does not tell its {', '.join(untold)} on {INFO}.")
     if differing:
         return broken(
             *evidence,
@@ -121,9 +130,10 @@ def nodes_run_same_packages(infos: NodeInfos) -> Judgement:
     if not any(told.values()):
         return unknown(
             *evidence,
-            cause="DW_EXPOSE_PACKAGE_PROVENANCE is off, or this server does not tell its packages to an admin.",
+            cause=f"this server tells an admin no package_provenance on {INFO}, or its setting "
+            "DW_EXPOSE_PACKAGE_PROVENANCE is off.",
         )
-    if len({str(value) for value in told.values()}) > 1:
+    if len({json.dumps(value, sort_keys=True) for value in told.values()}) > 1:
         return broken(
             *evidence,
             expected="the same packages on every node",
@@ -148,6 +158,8 @@ def balancer_reaches_every_node(seen: Spread) -> Judgement:
             cause="a node behind the balancer is down or refuses the token.",
             then="invoke logs --service=balancer",
         )
+    if not all((*seen.separate, *seen.kept_alive)):
+        return unknown(*evidence, cause=f"an answer of {INFO} tells no server_id: nobody knows which node gave it.")
     if all(set(ids) == set(seen.nodes) for ids in (seen.separate, seen.kept_alive)):
         return holds(*evidence)
     return broken(
@@ -160,25 +172,21 @@ def balancer_reaches_every_node(seen: Spread) -> Judgement:
 
 def _silent(infos: NodeInfos) -> Judgement | None:
     """Unknown, where a node gave no answer to judge by."""
-    silent = [answer.shown for answer in infos.answers.values() if not answer.ok]
+    silent = [answer for answer in infos.answers.values() if not (answer.ok and answer.body)]
     if not silent:
         return None
-    return unknown(*silent, cause="not every node answered /api/cluster/info.", then="invoke status")
+    cause = lacking(*silent) or f"not every node answered {INFO}."
+    return unknown(*(answer.shown for answer in silent), cause=cause, then="invoke status")
 
 
 def _release(body: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal on nodes of one release, as far as the node tells it."""
-    capabilities = _mapping(body.get("capabilities"))
     return {
         "version": body.get("version"),
-        "payload codecs": capabilities.get("payload_codecs"),
-        "control plane": _mapping(body.get("control_plane")).get("version"),
-        "worker protocol": _mapping(body.get("worker_protocol")).get("version"),
+        "payload codecs": mapping(body.get("capabilities")).get("payload_codecs"),
+        "control plane": mapping(body.get("control_plane")).get("version"),
+        "worker protocol": mapping(body.get("worker_protocol")).get("version"),
     }
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _listed(release: Mapping[str, Any]) -> str:

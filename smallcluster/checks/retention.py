@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from smallcluster import waiting
 from smallcluster.api import Exchange
+from smallcluster.bodies import text, whole
 from smallcluster.checks.base import Live, Need, check
+from smallcluster.checks.judging import lacking
 from smallcluster.checks.rhythm import PATIENCE_SECONDS, ROUND_SECONDS
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
@@ -74,7 +76,7 @@ def _made(live: Live, seen: Pruning) -> Mapping[str, Run]:
     """Three closed runs, one of them still within retention, and an open one that began long ago."""
     namespace = live.settings.value("DW_DEFAULT_NAMESPACE") or "default"
     told = live.api(BALANCER).get(f"/api/namespaces/{namespace}")
-    seen.retention = told.body.get("retention_days") or 0
+    seen.retention = whole(told.body.get("retention_days"))
     seen.problem = None if seen.retention else told
     worker, days = Worker(live, "retention"), seen.retention
     worker.register(BALANCER)
@@ -95,13 +97,14 @@ def _made(live: Live, seen: Pruning) -> Mapping[str, Run]:
 def _run(worker: Worker, name: str, seen: Pruning, column: str, days: float) -> Run:
     """Start a run and, unless it is to stay open, close it."""
     started = worker.start(BALANCER, f"-{name.replace(' ', '-')}")
-    if not started.ok:
+    made = Run(text(started.body.get("workflow_id")), text(started.body.get("run_id")), column, days)
+    if not (started.ok and made.workflow and made.id):
         seen.problem = started
     elif name != "open":
         polled = worker.poll(BALANCER)
         closed = finish(worker.live.api(BALANCER), task_in(polled)) if task_in(polled) else polled
         seen.problem = None if closed.ok and task_in(polled) else closed
-    return Run(str(started.body.get("workflow_id")), str(started.body.get("run_id")), column, days)
+    return made
 
 
 def _backdate(live: Live, run: Run) -> None:
@@ -137,7 +140,7 @@ def _rows(live: Live, table: str, run: str) -> int:
 def closed_run_is_pruned(seen: Pruning) -> Judgement:
     """A closed run past retention is pruned, whole; one within it, one just closed and an old open one stay."""
     if seen.problem is not None:
-        return unknown(seen.problem.shown, cause="an earlier step failed, so there was nothing to prune.")
+        return unknown(seen.problem.shown, cause=_unmade(seen.problem))
     if not seen.gone.get("past"):
         return broken(
             f"a run that closed {seen.retention + 1} days ago is still there, {seen.retention} are kept",
@@ -158,3 +161,9 @@ def closed_run_is_pruned(seen: Pruning) -> Judgement:
     if not seen.gone.get("witness"):
         return unknown(*evidence, cause="no later round was seen, so more may be deleted yet.")
     return holds(*evidence, f"still there: {', '.join(seen.kept)}")
+
+
+def _unmade(answer: Exchange) -> str:
+    """Why there was nothing to prune."""
+    untold = f"{answer.path} tells no retention_days." if answer.ok and "/namespaces/" in answer.path else ""
+    return lacking(answer) or untold or "an earlier step failed, so there was nothing to prune."

@@ -8,7 +8,9 @@ from datetime import datetime
 from urllib.parse import quote
 
 from smallcluster.api import Exchange, JsonBody
+from smallcluster.bodies import mapping, text
 from smallcluster.checks.base import Live, check
+from smallcluster.checks.judging import lacking
 from smallcluster.checks.rhythm import PATIENCE_SECONDS, ROUND_SECONDS
 from smallcluster.checks.worker import GIVEN, Worker, finish, task_in
 from smallcluster.containers import BALANCER
@@ -27,6 +29,8 @@ class Firing:
     """
 
     created: Exchange
+    due: float = 0.0
+    """When the first schedule comes due, seconds since the epoch."""
     handed: Exchange | None = None
     seconds: float = 0.0
     witnessed: Exchange | None = None
@@ -38,25 +42,17 @@ class Firing:
     described: Exchange | None = None
 
     @property
+    def missed(self) -> bool:
+        """Whether the server itself says that the schedule comes due much later: it took it in after its due time."""
+        body = self.described.body if self.described else {}
+        told = text(body.get("next_fire_at")) or text(mapping(body.get("info")).get("next_fire"))
+        return _epoch(told) > self.due + 2 * PATIENCE_SECONDS
+
+    @property
     def runs(self) -> int:
         """How many runs the first schedule has started, by the list of workflows."""
         found = self.listed.body.get("workflows") if self.listed else None
         return len(found) if isinstance(found, list) else 0
-
-    @property
-    def next_fire(self) -> str:
-        """When the first schedule comes due next, as the cluster tells it."""
-        told = self.described.body if self.described else {}
-        info = told.get("info")
-        return str(told.get("next_fire_at") or (info.get("next_fire") if isinstance(info, dict) else "") or "")
-
-    @property
-    def still_to_come(self) -> bool:
-        """Whether that time lay in the future when it was asked for."""
-        try:
-            return datetime.fromisoformat(self.next_fire).timestamp() > (self.described.at if self.described else 0)
-        except ValueError:
-            return False
 
 
 def firing(live: Live) -> Firing:
@@ -71,17 +67,16 @@ def firing(live: Live) -> Firing:
 
 def _fired(live: Live, first: Worker, later: Worker) -> Firing:
     created, due = _schedule(first)
-    seen = Firing(created=created)
-    if not created.ok:
+    seen = Firing(created=created, due=due)
+    if not (created.ok and created.body.get("outcome") == "created"):
         return seen
-    handed = first.wait_for_task(BALANCER, PATIENCE_SECONDS)
+    handed, balancer = first.wait_for_task(BALANCER, PATIENCE_SECONDS), live.api(BALANCER)
     seen = replace(seen, handed=handed, seconds=time.time() - due)
     if not task_in(handed):
-        return replace(seen, described=live.api(BALANCER).get(f"/api/schedules/{first.queue}"))
+        return replace(seen, described=balancer.get(f"/api/schedules/{first.queue}"))
     if not _schedule(later)[0].ok:
         return seen
     witnessed = later.wait_for_task(BALANCER, PATIENCE_SECONDS)
-    balancer = live.api(BALANCER)
     seen = replace(
         seen,
         witnessed=witnessed,
@@ -133,16 +128,7 @@ def due_schedule_fires_once(seen: Firing) -> Judgement:
     if seen.handed is None:
         return _not_created(seen.created)
     if not task_in(seen.handed):
-        if seen.still_to_come:
-            cause = "it was created too late for its time to come, or the cluster's clock is not this machine's."
-            return unknown(seen.created.shown, f"next due {seen.next_fire}", cause=cause)
-        return broken(
-            seen.created.shown,
-            seen.handed.shown,
-            expected=f"a run within {PATIENCE_SECONDS} s",
-            cause="the scheduler is down, or its command leaves schedule:evaluate out.",
-            then="invoke logs --service=scheduler",
-        )
+        return _not_fired(seen, seen.handed)
     evidence = [f"fired {seen.seconds:.1f} s after it came due", f"runs started: {seen.runs}"]
     if seen.runs > 1 or task_in(seen.again):
         return broken(
@@ -151,14 +137,39 @@ def due_schedule_fires_once(seen: Firing) -> Judgement:
             cause="two schedulers run, or the next due time is not moved in the transaction that starts the run.",
             then="invoke status",
         )
-    if not task_in(seen.witnessed) or seen.runs != 1:
-        shown = [one.shown for one in (seen.witnessed, seen.listed) if one is not None]
+    shown = [one.shown for one in (seen.witnessed, seen.listed) if one is not None]
+    if not task_in(seen.witnessed):
         return unknown(*evidence, *shown, cause="no later round was seen, so a second run may be to come.")
+    if seen.runs != 1:
+        return unknown(*evidence, *shown, cause=lacking(seen.listed) or "the list of workflows does not show the run.")
     return holds(*evidence, "a later round has fired another schedule meanwhile, and this one not again")
+
+
+def _not_fired(seen: Firing, handed: Exchange) -> Judgement:
+    if seen.missed:
+        cause = "the schedule's one due time was over when the server took it in, or the server knows no offset."
+        return unknown(seen.created.shown, handed.shown, cause=cause)
+    return broken(
+        seen.created.shown,
+        handed.shown,
+        expected=f"a run within {PATIENCE_SECONDS} s",
+        cause=lacking(handed) or "the scheduler is down, or its command leaves schedule:evaluate out.",
+        then="invoke logs --service=scheduler",
+    )
 
 
 def _not_created(answer: Exchange) -> Judgement:
     cause = "no schedule could be created, so none could come due."
-    if not answer.path.startswith("/api/schedules") or answer.status in (404, 405):
+    if lack := lacking(answer):
+        return unknown(answer.shown, cause=lack)
+    if not answer.path.startswith("/api/schedules") or answer.ok:
         return unknown(answer.shown, cause=cause)
     return broken(answer.shown, expected="201 with outcome created", cause=cause, then="invoke logs")
+
+
+def _epoch(moment: str) -> float:
+    """An ISO 8601 moment in seconds since the epoch; 0 where it is none."""
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 
 from smallcluster.api import Exchange, JsonBody
+from smallcluster.bodies import mapping, text, whole
 from smallcluster.checks.base import Live, check
 from smallcluster.checks.judging import judge_each, judge_refusals
 from smallcluster.checks.worker import Worker, finish, task_in
@@ -75,7 +76,7 @@ def _settle(live: Live, crossing: Crossing) -> Crossing:
     """Complete the leased task through the other node, after two tries that must be refused and before a third."""
     task, other = crossing.task, live.api(crossing.second)
     foreign = finish(other, task | {"lease_owner": "smoke-thief"})
-    stale = finish(other, task | {"workflow_task_attempt": int(task.get("workflow_task_attempt") or 0) + 1})
+    stale = finish(other, task | {"workflow_task_attempt": whole(task.get("workflow_task_attempt")) + 1})
     crossing = replace(crossing, foreign=foreign, stale=stale, completed=finish(other, task))
     if crossing.completed is None or not crossing.completed.ok:
         return crossing
@@ -105,7 +106,7 @@ def workflow_starts(seen: Crossings) -> Judgement:
     """A workflow starts through the balancer."""
 
     def wrong(_: Crossing, answer: Exchange) -> str | None:
-        started = answer.ok and answer.body.get("outcome") == "started_new" and answer.body.get("run_id")
+        started = answer.ok and answer.body.get("outcome") == "started_new" and text(answer.body.get("run_id"))
         return None if started else "no new run"
 
     return judge_each(
@@ -126,11 +127,11 @@ def task_leased_on_one_node(seen: Crossings) -> Judgement:
             return "the poll was refused" if answer.status else "the poll got no answer"
         if not crossing.task:
             return f"no task within {answer.seconds:.1f} s"
-        run = crossing.started.body.get("run_id") if crossing.started else None
-        if crossing.task.get("run_id") != run:
-            return f"a task of another run: {crossing.task.get('run_id')}"
+        run = text(crossing.started.body.get("run_id")) if crossing.started else ""
+        if not run or crossing.task.get("run_id") != run:
+            return f"a task of another run: {crossing.task.get('run_id')} instead of {run or 'the one started'}"
         attempt = crossing.task.get("workflow_task_attempt")
-        return None if attempt == 1 else f"attempt {attempt} instead of 1"
+        return None if attempt == 1 else f"attempt {attempt!r} instead of 1"
 
     return judge_each(
         seen,
@@ -166,7 +167,7 @@ def run_verified_through_balancer(seen: Crossings) -> Judgement:
         if not answer.ok or status != "completed" or answer.body.get("is_terminal") is not True:
             return f"status {status!r}"
         read = answer.body.get("output_envelope")
-        if not isinstance(sent, dict) or not sent.get("blob"):
+        if not mapping(sent).get("blob"):
             return "the task carried no input to send back"
         return None if read == sent else f"result {read} instead of {sent}"
 

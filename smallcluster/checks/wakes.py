@@ -11,7 +11,9 @@ from itertools import product
 from statistics import median
 
 from smallcluster.api import Exchange
+from smallcluster.bodies import text
 from smallcluster.checks.base import Live, check
+from smallcluster.checks.judging import lacking
 from smallcluster.checks.worker import HOLD_SECONDS, Worker, finish, task_in
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
@@ -40,8 +42,8 @@ class Wake:
     @property
     def woken(self) -> bool:
         """Whether the poll came back with the started run's task."""
-        task = task_in(self.polled)
-        return bool(task) and task.get("run_id") == self.started.body.get("run_id")
+        run = text(self.started.body.get("run_id"))
+        return bool(run) and task_in(self.polled).get("run_id") == run
 
 
 def wakes(live: Live) -> tuple[Wake, ...]:
@@ -102,13 +104,15 @@ def wakes_cross_nodes(seen: tuple[Wake, ...]) -> Judgement:
     across = [wake for wake in seen if wake.waiting != wake.starting]
     own = _seconds(wake for wake in seen if wake.waiting == wake.starting)
     pairs = [_Pair(across, *pair) for pair in dict.fromkeys((wake.starting, wake.waiting) for wake in across)]
-    evidence = [line for pair in pairs for line in pair.told]
-    evidence.append(f"start and poll on one node: {len(own)} woken{_spread(own)}")
-    if any(pair.failed for pair in pairs) or (any(pair.slow for pair in pairs) and own and median(own) < BUSY_SECONDS):
+    failed = [answer for pair in pairs for wake in pair.failed[:1] for answer in (wake.started, wake.polled)]
+    evidence = [*(pair.told for pair in pairs), f"start and poll on one node: {len(own)} woken{_spread(own)}"]
+    evidence += dict.fromkeys(answer.shown for answer in failed)
+    if failed or (any(pair.slow for pair in pairs) and own and median(own) < BUSY_SECONDS):
         return broken(
             *evidence,
             expected=f"every poll woken, half of them within {QUICK_SECONDS * 1000:.0f} ms",
-            cause="the nodes do not share one Redis (REDIS_HOST, REDIS_DB, prefix), or it is down; the database's "
+            cause=lacking(*failed)
+            or "the nodes do not share one Redis (REDIS_HOST, REDIS_DB, prefix), or it is down; the database's "
             "reprobe finds the work, later.",
             then="invoke logs --service=server-a",
         )
@@ -145,11 +149,10 @@ class _Pair:
         return len(_seconds(self.tries)) < TRIES // 2
 
     @property
-    def told(self) -> list[str]:
+    def told(self) -> str:
         good = _seconds(self.tries)
         woken = f"{len(good)} of {len(self.tries)} woken{_spread(good)}"
-        first = [wake.polled.shown for wake in self.failed[:1]]
-        return [f"start on {self.starting}, poll on {self.waiting}: {woken}", *first]
+        return f"start on {self.starting}, poll on {self.waiting}: {woken}"
 
 
 def _seconds(tries: Iterable[Wake]) -> list[float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import requests
 
 from smallcluster.api import Api, Exchange, JsonBody
+from smallcluster.bodies import mapping
 from smallcluster.checks.base import Live
 
 HOLD_SECONDS = 5
@@ -75,8 +76,7 @@ class Worker:
 
 def task_in(answer: Exchange | None) -> JsonBody:
     """The task that a poll was given; empty where it was given none."""
-    found = answer.body.get("task") if answer else None
-    return found if isinstance(found, dict) else {}
+    return mapping(answer.body.get("task")) if answer else {}
 
 
 def finish(api: Api, task: JsonBody) -> Exchange:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from smallcluster import api
-from smallcluster.api import Api, Credentials, Exchange
+from smallcluster.api import Api, Credentials, Exchange, Speech
 
+SPEECH = Speech(worker_protocol="1.20")
 SEEN: list[dict[str, Any]] = []
 
 
@@ -60,7 +61,7 @@ def recorded() -> list[Exchange]:
 
 def client(base: str | None, recorded: list[Exchange]) -> Api:
     credentials = Credentials(control="control-token", worker="worker-token", admin="admin-token")
-    return Api(route="server-a", base=base, credentials=credentials, record=recorded.append, worker_protocol="1.20")
+    return Api(route="server-a", base=base, credentials=credentials, record=recorded.append, speech=SPEECH)
 
 
 def test_each_plane_has_its_own_headers(base: str, recorded: list[Exchange]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.made import answer
 
-from smallcluster.api import Exchange
+from smallcluster.api import UNHEARD, Exchange, Speech
 from smallcluster.checks import health
 from smallcluster.verdicts import Verdict
 
@@ -95,3 +95,28 @@ def test_cluster_info_without_a_needed_field_is_broken(absent: str) -> None:
     assert health.balancer_cluster_info.judge({"balancer": got(short)}).verdict is Verdict.BROKEN
     refused = got({"reason": "unauthorized"}, 401)
     assert health.balancer_cluster_info.judge({"balancer": refused}).verdict is Verdict.BROKEN
+
+
+ASKED = {"long_poll_timeout": 5, "poll_status": True}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        (ASKED, Speech(worker_protocol="1.20", longest_hold=5.0)),
+        ({"long_poll_timeout": 5}, Speech(worker_protocol="1.20", longest_hold=5.0, honours_timeouts=False)),
+        ({"poll_status": "yes"}, Speech(worker_protocol="1.20", longest_hold=30.0, honours_timeouts=False)),
+        ("none", Speech(worker_protocol="1.20", longest_hold=30.0, honours_timeouts=False)),
+    ],
+)
+def test_a_server_speaks_as_it_says(capabilities: Any, expected: Speech) -> None:
+    told = got({"worker_protocol": {"version": "1.20", "server_capabilities": capabilities}})
+    assert health.speech_of({"balancer": got({}, None), "server-a": told}) == expected
+
+
+def test_the_longest_hold_of_all_nodes_counts_and_no_odd_version_is_sent_back() -> None:
+    slow = got({"worker_protocol": {"version": "1.0\r\nX: y", "server_capabilities": {"long_poll_timeout": 9}}})
+    quick = got({"worker_protocol": {"version": "1.19", "server_capabilities": ASKED}})
+    speech = health.speech_of({"server-a": slow, "server-b": quick})
+    assert speech == Speech(worker_protocol="1.19", longest_hold=9.0, honours_timeouts=False)
+    assert health.speech_of({"server-a": got({}, 401)}) == UNHEARD

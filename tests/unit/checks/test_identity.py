@@ -109,3 +109,18 @@ def test_the_balancer_reaches_every_node_either_way(
 ) -> None:
     seen = Spread((A, B), separate, kept, failures)
     assert identity.balancer_reaches_every_node.judge(seen).verdict is verdict
+
+
+def test_ids_that_no_node_tells_are_unknown_and_named() -> None:
+    both = {name: answer(name, **info(name, server_id=None)) for name in ("server-a", "server-b")}
+    judged = identity.nodes_have_own_ids.judge(NodeInfos(both, "0.1.0"))
+    assert (judged.verdict, "server_id" in judged.cause) == (Verdict.UNKNOWN, True)
+    nameless = Spread((A, B), (A, ""), (B, A), ())
+    assert identity.balancer_reaches_every_node.judge(nameless).verdict is Verdict.UNKNOWN
+
+
+def test_the_same_packages_in_another_order_are_the_same() -> None:
+    both = {name: answer(name, **info(name)) for name in ("server-a", "server-b")}
+    both["server-a"].body["package_provenance"] = {"a": 1, "b": 2}
+    both["server-b"].body["package_provenance"] = {"b": 2, "a": 1}
+    assert identity.nodes_run_same_packages.judge(NodeInfos(both, "0.1.0")).verdict is Verdict.HOLDS

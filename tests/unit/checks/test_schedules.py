@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -48,3 +49,24 @@ LATE = {"handed": NOTHING, "witnessed": None, "again": None, "listed": None}
 )
 def test_firings(changed: dict[str, Any], verdict: str) -> None:
     assert due_schedule_fires_once.judge(replace(GOOD, **changed)).verdict.value == verdict
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [
+        ({"info": {"next_fire": "2026-01-01T01:00:01+00:00"}}, "unknown"),  # as 0.2.10 tells it
+        ({"next_fire_at": "2026-01-01T01:00:01Z"}, "unknown"),
+        ({"info": {"next_fire": "2026-01-01T00:00:01+00:00"}}, "broken"),  # due, and nobody fires it
+        ({"next_fire_at": "soon"}, "broken"),
+        ({}, "broken"),
+    ],
+)
+def test_a_due_time_that_the_server_missed_is_not_the_schedulers_fault(told: dict[str, Any], verdict: str) -> None:
+    due = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC).timestamp()
+    seen = Firing(created=GOOD.created, due=due, handed=NOTHING, described=answer(**told))
+    assert due_schedule_fires_once.judge(seen).verdict.value == verdict
+
+
+def test_without_a_list_of_workflows_nobody_knows_how_often_it_fired() -> None:
+    judged = due_schedule_fires_once.judge(replace(GOOD, listed=answer(status=404, path="/api/workflows")))
+    assert (judged.verdict.value, judged.cause) == ("unknown", "this server has no GET /api/workflows.")

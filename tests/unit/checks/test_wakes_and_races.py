@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.made import answer
 
+from smallcluster import waiting
 from smallcluster.checks import races, wakes
 from smallcluster.checks.races import TASKS, Race
 from smallcluster.checks.wakes import TRIES, Wake
@@ -81,3 +84,41 @@ def test_a_race_that_one_node_ran_alone_proves_nothing() -> None:
     seen.handed = [("server-a", run, attempt) for _, run, attempt in seen.handed]
     assert races.racing_pollers_share_no_task.judge(seen).verdict is Verdict.UNKNOWN
     assert races.racing_pollers_share_no_task.judge(race(3)).verdict is Verdict.UNKNOWN
+
+
+def test_a_task_and_a_start_that_both_name_no_run_are_no_wake() -> None:
+    nameless = replace(wake(), polled=answer(task={"task_id": "t"}), started=answer())
+    assert wakes.wakes_cross_nodes.judge((nameless,) * TRIES).verdict is Verdict.BROKEN
+
+
+def test_a_race_that_time_cut_short_has_lost_nothing() -> None:
+    seen = race()
+    del seen.handed[100:]
+    seen.cut_short = True
+    assert races.racing_pollers_share_no_task.judge(seen).verdict is Verdict.UNKNOWN
+    seen.handed.append(seen.handed[0])
+    assert races.racing_pollers_share_no_task.judge(seen).verdict is Verdict.BROKEN
+
+
+def test_a_server_that_took_in_fewer_tasks_in_time_is_raced_for_those() -> None:
+    assert races.racing_pollers_share_no_task.judge(race(races.ENOUGH)).verdict is Verdict.HOLDS
+
+
+def test_a_course_stops_when_nothing_is_handed_out_any_more() -> None:
+    seen = Race({"a", "b"})
+    course = races.Course(seen, quiet=0.3)
+    assert course.enter()
+    course.leave("server-a", {"run_id": "a", "workflow_task_attempt": 1})
+    waiting.until_none("it is quiet", lambda: None if not course.enter() else "quiet", deadline=10)
+    assert not seen.cut_short
+
+
+def test_the_last_task_tells_how_many_polls_still_wait() -> None:
+    seen = Race({"a"})
+    course = races.Course(seen, quiet=9.0)
+    assert [course.enter() for _ in range(3)] == [True, True, True]
+    assert course.leave("server-a", {"run_id": "a"}) == 2
+    assert course.leave("server-b", {"run_id": "x", "workflow_id": "smoke-race-1-release-0"}) == 0
+    assert course.leave("server-b", {"run_id": "a"}) == 0
+    assert not course.enter()
+    assert seen.runs == {"a": 2}  # a second hand-out after the end is still seen
