@@ -46,7 +46,7 @@ def print_smoke(report: SmokeReport) -> None:
     if report.problem is not None:
         out.print(f"\n{report.problem}", style="yellow", markup=False, soft_wrap=True)
     out.print()
-    _print_phases(out, report.phases, report.seconds)
+    print_phases(out, report.phases, report.seconds)
     out.print(f"Evidence: {report.evidence.folder}", markup=False, soft_wrap=True)
     for problem in report.evidence.incomplete:
         out.print(f"Evidence is incomplete: {problem}", style="yellow", markup=False, soft_wrap=True)
@@ -89,7 +89,8 @@ def _print_finding(out: Console, finding: Finding, then: str) -> None:
             out.print(f"    {name}: {text}", style=colour, markup=False, soft_wrap=True)
 
 
-def _print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:
+def print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:
+    """Where the time went, in seconds."""
     from rich.table import Table
 
     table = Table("Phase", box=None, pad_edge=False)
