@@ -25,6 +25,8 @@ class Cycles:
     rate: Spread | None
     crowded: Latencies | None
     alone: Latencies | None
+    completed: int
+    """Cycles in all, warm-up included."""
     weak: tuple[str, ...] = ()
     """Why the figures can't be trusted, where they can't."""
 
@@ -49,7 +51,7 @@ async def measure(api: Api, plan: Plan, ledger: Ledger, say: Callable[[str], Non
         except RequestFailedError as problem:
             weak.append(str(problem))
         await _tidy(api, worker, ledger, weak)
-    return Cycles(Spread.of(rates), Latencies.of(crowded), Latencies.of(alone), tuple(weak))
+    return Cycles(Spread.of(rates), Latencies.of(crowded), Latencies.of(alone), ledger.completed, tuple(weak))
 
 
 async def _stretch(speakers: list[Speaker], worker: Worker, seconds: float) -> list[float]:

@@ -16,6 +16,8 @@ from smallcluster.bench.usage import Memory
 WORKERS = 100
 """Workers, each on a queue of its own, among which the polls are spread."""
 HEALTH_A_SECOND = 20
+LATE_SECONDS = 30.0
+"""How late an idle poll's answer may come: thousands end at the same time, and how late they are is measured."""
 
 
 @dataclass(kw_only=True)
@@ -29,7 +31,8 @@ class IdlePolls:
     held: int = 0
     """Polls that were sent before the look at health and unanswered after it."""
     shortest: float | None = None
-    """Seconds until the poll was answered that was held for the shortest time."""
+    longest: float | None = None
+    """Seconds that a poll was held, from its sending to its answer."""
     health: Latencies | None = None
     before: Memory | None = None
     during: Memory | None = None
@@ -54,7 +57,7 @@ async def measure(
         async with speaking(node, ledger) as speaker:
             await _look(speaker, plan.look, memory, crowd, found)
         say(f"{found.held} polls were held during {plan.look:.0f} s; waiting until they come back")
-        found.shortest = round(await crowd.all_back(), 2)
+        found.shortest, found.longest = await crowd.all_back()
         found.after = await asyncio.to_thread(memory)
     except RequestFailedError as problem:
         found.weak.append(str(problem))
@@ -109,13 +112,14 @@ class _Crowd:
             await asyncio.sleep(max(first + number / OPENED_A_SECOND - loop.time(), 0))
             self._polls.append(asyncio.create_task(self._poll(workers[number % len(workers)])))
 
-    async def all_back(self) -> float:
-        """Wait for every answer; gives the shortest hold in seconds. Raises RequestFailedError where one failed."""
+    async def all_back(self) -> tuple[float, float]:
+        """Wait for every answer; gives the shortest and longest hold in seconds. Raises RequestFailedError."""
         ended = await asyncio.gather(*self._polls, return_exceptions=True)
         failures = [one for one in ended if isinstance(one, BaseException)]
         if failures:
             raise RequestFailedError(f"{len(failures)} of {len(ended)} idle polls failed, the first: {failures[0]}")
-        return min(one for one in ended if not isinstance(one, BaseException))
+        held = [round(one, 2) for one in ended if not isinstance(one, BaseException)]
+        return min(held), max(held)
 
     async def end(self) -> None:
         """Hang up whatever is still held."""
@@ -126,6 +130,6 @@ class _Crowd:
     async def _poll(self, worker: Worker) -> float:
         async with speaking(self._node, self._ledger) as speaker:
             began, self.sent = asyncio.get_running_loop().time(), self.sent + 1
-            if await speaker.poll(worker, self._hold) is not None:
+            if await speaker.poll(worker, self._hold, LATE_SECONDS) is not None:
                 raise RequestFailedError("an idle poll was given a task")
             return speaker.answered_at - began

@@ -25,7 +25,7 @@ class Plan:
     """`runs` of the cycles, each `seconds` long; `polls` idle ones, held for `hold` seconds."""
 
     runs: int
-    seconds: int
+    seconds: float
     polls: int
     hold: int
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smallcluster.api import ANSWER_SECONDS, Api, Call, JsonBody, Plane, completion, poll, start, with_own_input
 from smallcluster.bench.client import Answer, Connection, RequestFailedError, connect
@@ -67,9 +67,10 @@ class Speaker:
         call = start(f"bench-{secrets.token_hex(8)}", WORKFLOW_TYPE, worker.queue, list(GIVEN))
         return str((await self.send(call)).body.get("run_id"))
 
-    async def poll(self, worker: Worker, hold: int) -> JsonBody | None:
-        """Poll for a task; None where there was none in `hold` seconds."""
-        task = (await self.send(poll(worker.id, worker.queue, hold))).body.get("task")
+    async def poll(self, worker: Worker, hold: int, late: float = ANSWER_SECONDS) -> JsonBody | None:
+        """Poll for a task; None where there was none in `hold` seconds. The answer may be `late` seconds late."""
+        call = replace(poll(worker.id, worker.queue, hold), patience=hold + late)
+        task = (await self.send(call)).body.get("task")
         return task if isinstance(task, dict) else None
 
     async def complete(self, task: JsonBody) -> None:

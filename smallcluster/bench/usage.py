@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from smallcluster.containers import instant
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -42,27 +48,62 @@ def memory_from(stats: Mapping[str, Any]) -> Memory:
 
 @dataclass
 class Cores:
-    """Processor cores in use over a stretch, by container; `client` is this process."""
+    """Processor cores in use over a stretch, by container; `client` is this process, the machine is all together."""
 
     used: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    """How long the stretch was."""
+
+    def milliseconds_each(self, pieces: int) -> dict[str, float]:
+        """Processor time per piece of work, of which so many were done: it varies less with a busy machine."""
+        return {name: round(used * self.seconds * 1000 / pieces, 2) for name, used in self.used.items() if pieces}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Processor seconds used until then: the engine's looks at containers are not all of the same moment."""
+
+    at: float
+    used: float
 
 
 @contextmanager
 def cores_used(cluster: Cluster) -> Iterator[Cores]:
     """Fill in, at the end, how many cores each running container and this process used while the block ran."""
-    found, cores = Cores(), cluster.containers()
-    running = {name: one.id for name, one in cores.items() if one.running}
-    before, began = _processor_seconds(cluster.client, running), time.monotonic()
+    found = Cores()
+    running = {name: one.id for name, one in cluster.containers().items() if one.running}
+    before, began = _moments(cluster.client, running), time.monotonic()
     yield found
-    after, took = _processor_seconds(cluster.client, running), time.monotonic() - began
-    found.used = {name: round((after[name] - before[name]) / took, 2) for name in after}
+    found.seconds = time.monotonic() - began
+    found.used = cores_between(before, _moments(cluster.client, running))
 
 
-def _processor_seconds(client: DockerClient, containers: Mapping[str, str]) -> dict[str, float]:
-    seconds = {
-        name: _stats(client, one)["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9 for name, one in containers.items()
+def cores_between(before: Mapping[str, Moment], after: Mapping[str, Moment]) -> dict[str, float]:
+    """Cores in use between two looks, by name."""
+    return {
+        name: round((then.used - before[name].used) / (then.at - before[name].at), 2) for name, then in after.items()
     }
-    return seconds | {"client": time.process_time()}
+
+
+def _moments(client: DockerClient, containers: Mapping[str, str]) -> dict[str, Moment]:
+    with ThreadPoolExecutor(max_workers=len(containers)) as pool:
+        told = dict(zip(containers, pool.map(partial(_stats, client), containers.values()), strict=True))
+    moments = {name: _moment(stats) for name, stats in told.items()}
+    moments["client"] = Moment(time.monotonic(), time.process_time())
+    stat = Path("/proc/stat")
+    if stat.exists():
+        moments["the whole machine"] = Moment(time.monotonic(), machine_seconds(stat.read_text()))
+    return moments
+
+
+def _moment(stats: Mapping[str, Any]) -> Moment:
+    return Moment(instant(stats["read"]).timestamp(), stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9)
+
+
+def machine_seconds(stat: str) -> float:
+    """Processor seconds that all cores were busy since boot, from /proc/stat."""
+    user, nice, system, _, _, *interrupts = map(int, stat.split("\n", 1)[0].split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def _stats(client: DockerClient, container_id: str) -> dict[str, Any]:
