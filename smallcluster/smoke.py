@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,28 +9,21 @@ from dataclasses import dataclass
 from smallcluster import api, checks, interrupts, visits
 from smallcluster.checks.base import Live
 from smallcluster.cluster import Cluster
-from smallcluster.errors import ExitCode, PersonError
+from smallcluster.errors import ExitCode
 from smallcluster.evidence import Evidence
-from smallcluster.progress import Phase, Progress
+from smallcluster.progress import Progress
 from smallcluster.verdicts import EXIT_CODES, Finding, Verdict, merged
+from smallcluster.visits import Ended
 
 CHECKS_AT_ONCE = 6
 """How many checks look at the same time; they spend their time waiting for answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmokeReport:
-    """Everything a smoke found out: findings, verdict, where the time went (seconds), where the evidence is."""
+class SmokeReport(Ended):
+    """Everything a smoke found out, and how it went."""
 
-    cluster: Cluster
     findings: tuple[Finding, ...]
-    phases: tuple[Phase, ...]
-    evidence: Evidence
-    brought_up: bool
-    left_running: bool
-    seconds: float
-    problem: PersonError | None = None
-    """Why the run, or its teardown, stopped early, where it did."""
 
     @property
     def verdict(self) -> Verdict:
@@ -68,16 +60,7 @@ def smoke(cluster: Cluster, progress: Progress, *, keep: bool, began: float) -> 
     visit = visits.begin("smoke", cluster, progress, keep=keep)
     findings: list[Finding] = []
     problem = visit.go(lambda: findings.extend(run_checks(cluster, progress, visit.kept)))
-    return SmokeReport(
-        cluster=cluster,
-        findings=tuple(findings),
-        phases=tuple(progress.phases),
-        evidence=visit.kept,
-        brought_up=not visit.already,
-        left_running=visit.left_running,
-        seconds=time.monotonic() - began,
-        problem=problem,
-    )
+    return SmokeReport(findings=tuple(findings), **visit.ended(problem, began))
 
 
 def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Finding, ...]:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from smallcluster import engine, evidence, interrupts, lifecycle
 from smallcluster.cluster import Cluster, Standing
 from smallcluster.errors import MachineCannotError, PersonError
 from smallcluster.evidence import Evidence
-from smallcluster.progress import Progress
+from smallcluster.progress import Phase, Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a visit ended: where the time went (seconds), where the evidence is, what is left running."""
+
+    cluster: Cluster
+    phases: tuple[Phase, ...]
+    evidence: Evidence
+    brought_up: bool
+    left_running: bool
+    seconds: float
+    problem: PersonError | None = None
+    """Why the run, or its teardown, stopped early, where it did."""
 
 
 @dataclass
@@ -39,6 +55,18 @@ class Visit:
                 raise
             return problem
         return None
+
+    def ended(self, problem: PersonError | None, began: float) -> dict[str, Any]:
+        """The fields of `Ended`, for the verb's own report; `began` is when the verb started (monotonic)."""
+        return {
+            "cluster": self.cluster,
+            "phases": tuple(self.progress.phases),
+            "evidence": self.kept,
+            "brought_up": not self.already,
+            "left_running": self.left_running,
+            "seconds": time.monotonic() - began,
+            "problem": problem,
+        }
 
     def _stay(self, work: Callable[[], None]) -> None:
         done = False

@@ -15,7 +15,8 @@ from smallcluster.bench.traffic import Ledger, Speaker, Worker, complete_rest, r
 
 HOLD_SECONDS = 5
 """A cycle's poll finds its task ready; one that comes back empty after this long is a failed cycle."""
-WARM_UP_SECONDS = 2
+WARM_UP_SECONDS = 2.0
+"""A run's length at most."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ async def measure(api: Api, plan: Plan, ledger: Ledger, say: Callable[[str], Non
     async with AsyncExitStack() as stack:
         speakers = [await stack.enter_async_context(speaking(api, ledger)) for _ in range(CONNECTIONS)]
         try:
-            await _stretch(speakers, worker, WARM_UP_SECONDS)
+            await _stretch(speakers, worker, min(WARM_UP_SECONDS, plan.seconds))
             for number in range(1, plan.runs + 1):
                 took = await _stretch(speakers, worker, plan.seconds)
                 rates.append(len(took) / plan.seconds)

@@ -10,7 +10,7 @@ OPENED_A_SECOND = 500
 """Idle polls that are opened each second: a storm of openings is another measurement."""
 LOOK_SECONDS = 10.0
 """How long /api/health is looked at while the polls are held."""
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 1.0
 """From the last poll's sending to the look, and from the look's end to the first poll's answer."""
 CONNECTIONS = 8
 """Concurrent loops of the cycles, each on a connection of its own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,11 +19,10 @@ from smallcluster.bench.usage import Cores, cores_used, memory_of
 from smallcluster.bench.wakes import Wakes
 from smallcluster.cluster import Cluster
 from smallcluster.containers import BALANCER
-from smallcluster.errors import ExitCode, PersonError
-from smallcluster.evidence import Evidence
-from smallcluster.progress import Phase, Progress
+from smallcluster.errors import ExitCode
+from smallcluster.progress import Progress
 from smallcluster.smoke import look_at
-from smallcluster.visits import Visit
+from smallcluster.visits import Ended, Visit
 
 
 @dataclass
@@ -49,22 +47,14 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchReport:
+class BenchReport(Ended):
     """Everything a bench found out, and how it went."""
 
-    cluster: Cluster
     plan: Plan
     machine: Machine
     load_after: float
     engine: str
     measured: Measured
-    phases: tuple[Phase, ...]
-    evidence: Evidence
-    brought_up: bool
-    left_running: bool
-    seconds: float
-    problem: PersonError | None = None
-    """Why the run, or its teardown, stopped early, where it did."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -86,18 +76,12 @@ def bench(cluster: Cluster, progress: Progress, plan: Plan, *, began: float) -> 
     measured = Measured()
     problem = visit.go(lambda: _measure(visit, plan, measured))
     return BenchReport(
-        cluster=cluster,
         plan=plan,
         machine=machine,
         load_after=this_machine().load,
         engine=engine.facts(cluster.client).version,
         measured=measured,
-        phases=tuple(progress.phases),
-        evidence=visit.kept,
-        brought_up=not visit.already,
-        left_running=visit.left_running,
-        seconds=time.monotonic() - began,
-        problem=problem,
+        **visit.ended(problem, began),
     )
 
 

@@ -20,18 +20,19 @@ CLEANUP_SECONDS = 10.0
 def run_beside(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` in a thread with an event loop of its own; what it raises is raised here."""
     loop = asyncio.new_event_loop()
+    running = asyncio.run_coroutine_threadsafe(work, loop)
     thread = threading.Thread(target=loop.run_forever, name="bench", daemon=True)
-    with interrupts.deferred():
-        thread.start()
-        running = asyncio.run_coroutine_threadsafe(work, loop)
     try:
+        with interrupts.deferred():
+            thread.start()
         return running.result()
     finally:
         with interrupts.shielded():
             running.cancel()
-            asyncio.run_coroutine_threadsafe(_others_end(), loop).result(CLEANUP_SECONDS)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
+            if thread.is_alive():
+                asyncio.run_coroutine_threadsafe(_others_end(), loop).result(CLEANUP_SECONDS)
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join()
             loop.close()
 
 

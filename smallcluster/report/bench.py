@@ -19,9 +19,8 @@ from smallcluster.bench.figures import (
 from smallcluster.bench.plan import CONNECTIONS
 from smallcluster.bench.run import BenchReport
 from smallcluster.bench.usage import ANONYMOUS_SOURCE, MEMORY_SOURCE
-from smallcluster.evidence import image_records
-from smallcluster.report.console import addresses, console, print_phases
-from smallcluster.report.machine import phase_as_data, problem_as_data
+from smallcluster.report.console import console, print_ending
+from smallcluster.report.machine import ended_as_data
 
 BENCH_SCHEMA = "smallcluster.bench/1"
 CLIENT = "a lean asyncio HTTP/1.1 client in one process on the same machine, keep-alive, no retries"
@@ -87,14 +86,10 @@ def _latencies(
 
 def bench_as_data(report: BenchReport) -> dict[str, Any]:
     """The whole result. Keys are stable; add, never rename."""
-    settings, measured = report.cluster.settings, report.measured
+    measured = report.measured
     return {
         "schema": BENCH_SCHEMA,
         "exit_code": int(report.exit_code),
-        "database": settings.db.value,
-        "nodes": settings.nodes,
-        "project": settings.project,
-        "images": image_records(report.cluster.images),
         "machine": asdict(report.machine) | {"load_after": report.load_after, "engine": report.engine},
         "client": CLIENT,
         "addresses": dict(measured.addresses),
@@ -104,13 +99,7 @@ def bench_as_data(report: BenchReport) -> dict[str, Any]:
         **_parts_as_data(report),
         "weak": measured.weak,
         "left": _left(report),
-        "problem": problem_as_data(report.problem) if report.problem else None,
-        "phases": [phase_as_data(phase) for phase in report.phases],
-        "seconds": round(report.seconds, 2),
-        "brought_up": report.brought_up,
-        "left_running": report.left_running,
-        "incomplete_evidence": report.evidence.incomplete,
-        "evidence": str(report.evidence.folder),
+        **ended_as_data(report),
     }
 
 
@@ -167,12 +156,7 @@ def print_bench(report: BenchReport) -> None:
     out.print(table)
     for line in _notes(report):
         out.print(line, markup=False, soft_wrap=True)
-    print_phases(out, report.phases, report.seconds)
-    out.print(f"Evidence: {report.evidence.folder}", markup=False, soft_wrap=True)
-    for problem in report.evidence.incomplete:
-        out.print(f"Evidence is incomplete: {problem}", style="yellow", markup=False, soft_wrap=True)
-    if report.left_running:
-        out.print(f"Left running: {addresses(report.cluster.routes())}", markup=False, soft_wrap=True)
+    print_ending(out, report)
     colour = "yellow" if report.exit_code else "green"
     out.print(_last_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
 
@@ -207,8 +191,6 @@ def _notes(report: BenchReport) -> Iterator[str]:
         yield f"Left in the cluster: {told.format(**left)}"
     for why in measured.weak:
         yield f"Weak: {why}"
-    if report.problem is not None:
-        yield f"\n{report.problem}"
 
 
 def _last_line(report: BenchReport) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from smallcluster.images import Image
     from smallcluster.progress import Phase
     from smallcluster.smoke import SmokeReport
+    from smallcluster.visits import Ended
 
 _MARKS = {
     Verdict.HOLDS: ("✓", "green"),
@@ -43,17 +44,22 @@ def print_smoke(report: SmokeReport) -> None:
     out = console()
     for finding in report.findings:
         _print_finding(out, finding, report.next_step(finding))
+    print_ending(out, report)
+    _, colour = _MARKS[report.verdict]
+    out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
+
+
+def print_ending(out: Console, report: Ended) -> None:
+    """What stopped the visit, where the time went, where the evidence is, what runs on."""
     if report.problem is not None:
         out.print(f"\n{report.problem}", style="yellow", markup=False, soft_wrap=True)
     out.print()
-    print_phases(out, report.phases, report.seconds)
+    _print_phases(out, report.phases, report.seconds)
     out.print(f"Evidence: {report.evidence.folder}", markup=False, soft_wrap=True)
     for problem in report.evidence.incomplete:
         out.print(f"Evidence is incomplete: {problem}", style="yellow", markup=False, soft_wrap=True)
     if report.left_running:
         out.print(f"Left running: {addresses(report.cluster.routes())}", markup=False, soft_wrap=True)
-    _, colour = _MARKS[report.verdict]
-    out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
 
 
 def _verdict_line(report: SmokeReport) -> str:
@@ -89,8 +95,7 @@ def _print_finding(out: Console, finding: Finding, then: str) -> None:
             out.print(f"    {name}: {text}", style=colour, markup=False, soft_wrap=True)
 
 
-def print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:
-    """Where the time went, in seconds."""
+def _print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:
     from rich.table import Table
 
     table = Table("Phase", box=None, pad_edge=False)

@@ -81,7 +81,7 @@ def test_the_usual_plan_looks_at_health_for_ten_seconds_while_all_polls_are_held
 
 
 def test_a_short_hold_leaves_a_shorter_look() -> None:
-    assert plan_asked(**flags(polls="100", hold="6")).look == pytest.approx(1.8)
+    assert plan_asked(**flags(polls="100", hold="4")).look == pytest.approx(1.8)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_short_hold_leaves_a_shorter_look() -> None:
         ({"seconds": "many"}, "--seconds=many"),
         ({"polls": "-1"}, "--polls=-1"),
         ({"hold": "31"}, "from 1 to 30"),
-        ({"polls": "5000", "hold": "14"}, "takes 10.0 s of the hold"),
+        ({"polls": "5000", "hold": "12"}, "takes 10.0 s of the hold"),
     ],
 )
 def test_what_can_not_be_measured_is_refused(changed: dict[str, str], words: str) -> None:
