@@ -62,7 +62,9 @@ def _idle(report: BenchReport) -> Iterator[Figure]:
         unit="polls",
         target=IDLE_POLLS,
         at_least=True,
-        detail=f"each for {found.shortest:g} to {found.longest:g} s" if found and found.shortest else "",
+        detail=f"each for {found.shortest:g} to {found.longest:g} s, taken in within {found.opened_within:g} s"
+        if found and found.shortest
+        else "",
     )
     moments = f"{before.used:g} before, {after.used:g} afterwards" if before and after else ""
     yield Figure(

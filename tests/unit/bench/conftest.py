@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -33,15 +33,21 @@ class FakeNode:
     ready: dict[str, asyncio.Queue[str]] = field(default_factory=dict)
     leased: set[str] = field(default_factory=set)
     completed: list[str] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
     numbers: count[int] = field(default_factory=count)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         async with await asyncio.start_unix_server(self._serve, str(self.path), backlog=500):
             yield
+            for writer in self.writers:
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        self.writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 length = [int(line[15:]) for line in head if line.startswith("Content-Length:")]
@@ -49,8 +55,7 @@ class FakeNode:
                 status, told = await self._answer(head[0].split()[1], body)
                 content = json.dumps(told).encode()
                 writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+        writer.close()
 
     async def _answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if any(word in path for word in self.refuse):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from smallcluster.bench import plan as plans
 from smallcluster.bench.figures import Figure, Latencies, Spread, percentile
 from smallcluster.bench.machine import this_machine
-from smallcluster.bench.plan import make_room, plan_asked
+from smallcluster.bench.plan import Plan, make_room, plan_asked
 from smallcluster.bench.usage import Moment, cores_between, machine_seconds, memory_from
 from smallcluster.errors import AskedWronglyError, MachineCannotError
 
@@ -74,14 +74,8 @@ def flags(**changed: str) -> dict[str, Any]:
     return {"runs": "5", "seconds": "3", "polls": "5000", "hold": "30", "longest_hold": 30} | changed
 
 
-def test_the_usual_plan_looks_at_health_for_ten_seconds_while_all_polls_are_held() -> None:
-    plan = plan_asked(**flags())
-    assert (plan.runs, plan.seconds, plan.polls, plan.hold) == (5, 3, 5000, 30)
-    assert (plan.opening, plan.look) == (10.0, 10.0)
-
-
-def test_a_short_hold_leaves_a_shorter_look() -> None:
-    assert plan_asked(**flags(polls="100", hold="4")).look == pytest.approx(1.8)
+def test_flags_become_a_plan() -> None:
+    assert plan_asked(**flags()) == Plan(runs=5, seconds=3, polls=5000, hold=30)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +84,8 @@ def test_a_short_hold_leaves_a_shorter_look() -> None:
         ({"runs": "0"}, "--runs=0 is not a number from 1 to 100"),
         ({"seconds": "many"}, "--seconds=many"),
         ({"polls": "-1"}, "--polls=-1"),
-        ({"hold": "31"}, "from 1 to 30"),
-        ({"polls": "5000", "hold": "12"}, "takes 10.0 s of the hold"),
+        ({"hold": "31"}, "from 3 to 30"),
+        ({"hold": "2"}, "from 3 to 30"),
     ],
 )
 def test_what_can_not_be_measured_is_refused(changed: dict[str, str], words: str) -> None:

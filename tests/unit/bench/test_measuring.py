@@ -26,9 +26,10 @@ PLAN = Plan(runs=2, seconds=0.2, polls=60, hold=1)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shape of a measurement, without its length."""
     monkeypatch.setattr(cycles, "WARM_UP_SECONDS", 0.05)
-    monkeypatch.setattr(idle_polls, "SETTLE_SECONDS", 0.1)
     monkeypatch.setattr(wakes, "WAKES_A_RUN", 3)
-    monkeypatch.setattr(Plan, "look", property(lambda _: 0.2))
+    monkeypatch.setattr(idle_polls, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(idle_polls, "SPARE_SECONDS", -1.0)
+    monkeypatch.setattr(idle_polls, "BATCH", 25)
 
 
 def measured(node: FakeNode, work: Coroutine[Any, Any, Any]) -> Any:
@@ -107,14 +108,22 @@ def test_idle_polls_are_all_held_during_the_look_and_all_come_back(node: FakeNod
     assert 1 <= found.shortest <= found.longest
     assert found.health is not None
     assert found.health.count == 4
+    assert found.opened_within is not None
     assert (found.before, found.during, found.after) == (Memory(50.0, 40.0), Memory(70.0, 60.0), Memory(60.0, 50.0))
 
 
 def test_polls_that_are_refused_make_the_measurement_weak(node: FakeNode) -> None:
     node.refuse = {"/poll"}
     found = measured(node, idle_polls.measure(api_of(node), PLAN, Ledger(), lambda: Memory(1.0, 1.0), lambda _: None))
-    assert "60 of 60 idle polls failed, the first: POST /api/worker/workflow-tasks/poll" in found.weak[0]
+    assert "POST /api/worker/workflow-tasks/poll via server-a → 503" in found.weak[0]
     assert "only 0 of 60 polls were held" in found.weak[1]
+
+
+def test_polls_that_are_not_all_taken_in_in_time_make_it_weak(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle_polls, "SPARE_SECONDS", 1.0)
+    found = measured(node, idle_polls.measure(api_of(node), PLAN, Ledger(), lambda: Memory(1.0, 1.0), lambda _: None))
+    assert "taking in 60 polls took" in found.weak[0]
+    assert found.health is None
 
 
 def test_work_beside_the_main_thread_gives_its_result_or_its_error() -> None:
