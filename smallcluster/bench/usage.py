@@ -81,7 +81,7 @@ def cores_used(cluster: Cluster) -> Iterator[Cores]:
 def cores_between(before: Mapping[str, Moment], after: Mapping[str, Moment]) -> dict[str, float]:
     """Cores in use between two looks, by name."""
     return {
-        name: round((then.used - before[name].used) / (then.at - before[name].at), 2) for name, then in after.items()
+        name: round((then.used - before[name].used) / (then.at - before[name].at), 4) for name, then in after.items()
     }
 
 
