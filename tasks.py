@@ -78,6 +78,31 @@ def smoke(
     verbs.smoke(db=db, nodes=nodes, image=image, keep=keep, json=json, junit=junit, debug=debug)
 
 
+@task(
+    help={
+        "db": _DB,
+        "runs": "runs of the cycles; for each, 20 wakes in each direction (default 5)",
+        "seconds": "how long each run of the cycles is (default 3)",
+        "polls": "idle polls that one node holds (default 5000)",
+        "hold": "seconds that the idle polls are held (default 30)",
+        "json": _JSON,
+        "debug": _DEBUG,
+    }
+)
+def bench(
+    _: Context,
+    db: str = "",
+    runs: str = "5",
+    seconds: str = "3",
+    polls: str = "5000",
+    hold: str = "30",
+    json: bool = False,
+    debug: bool = False,
+) -> None:
+    """Measure cycles a second, wake latency and idle polls. Nothing running: up, measure, down. Running: measure."""
+    verbs.bench(db=db, runs=runs, seconds=seconds, polls=polls, hold=hold, json=json, debug=debug)
+
+
 @task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})
 def status(_: Context, db: str = "", json: bool = False, debug: bool = False) -> None:
     """Show what runs: states, health, restarts, addresses."""

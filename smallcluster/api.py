@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -88,6 +88,60 @@ class Credentials:
     admin: str
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A POST as the protocol wants it, for whichever client sends it: path, body, plane, seconds to wait for it."""
+
+    path: str
+    body: JsonBody
+    plane: Plane
+    patience: float = ANSWER_SECONDS
+
+
+def registration(worker_id: str, queue: str, workflow_type: str, *activity_types: str) -> Call:
+    """Register an external worker for one workflow type, and for activity types, on one task queue."""
+    body = {
+        "worker_id": worker_id,
+        "task_queue": queue,
+        "runtime": "python",
+        "supported_workflow_types": [workflow_type],
+        "supported_activity_types": activity_types,
+    }
+    return Call("/api/worker/register", body, "worker")
+
+
+def start(workflow_id: str, workflow_type: str, queue: str, given: list[Any]) -> Call:
+    """Start a workflow; `given` is its list of positional arguments as plain JSON."""
+    body = {
+        "workflow_id": workflow_id,
+        "workflow_type": workflow_type,
+        "task_queue": queue,
+        "input": given,
+    }
+    return Call("/api/workflows", body, "control")
+
+
+def poll(worker_id: str, queue: str, hold: int, kind: str = "workflow") -> Call:
+    """Long-poll for a task of a kind, workflow or activity; the node may hold the request for `hold` seconds."""
+    body = {"worker_id": worker_id, "task_queue": queue, "timeout_seconds": hold}
+    return Call(f"/api/worker/{kind}-tasks/poll", body, "worker", patience=hold + ANSWER_SECONDS)
+
+
+def completion(task: JsonBody, commands: list[JsonBody]) -> Call:
+    """Complete a leased workflow task, named by the poll's answer, with workflow commands."""
+    body = {
+        "lease_owner": task.get("lease_owner"),
+        "workflow_task_attempt": task.get("workflow_task_attempt"),
+        "commands": commands,
+    }
+    return Call(f"/api/worker/workflow-tasks/{_segment(task.get('task_id'))}/complete", body, "worker")
+
+
+def with_own_input(task: JsonBody) -> list[JsonBody]:
+    """Complete a workflow with its own input as the result: a valid payload in whatever codec the server speaks."""
+    return [{"type": "complete_workflow", "result": task.get("arguments")}]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Api:
     """Speaks to one route (the balancer or one node). Each exchange goes to `record` as it ends."""
@@ -114,48 +168,28 @@ class Api:
         """DELETE a path."""
         return self._send("DELETE", path, None, plane, ANSWER_SECONDS)
 
-    def register_worker(self, worker_id: str, queue: str, workflow_type: str, activity_type: str) -> Exchange:
-        """Register an external worker for one workflow type and one activity type on one task queue."""
-        body = {
-            "worker_id": worker_id,
-            "task_queue": queue,
-            "runtime": "python",
-            "supported_workflow_types": [workflow_type],
-            "supported_activity_types": [activity_type],
-        }
-        return self.post("/api/worker/register", body, "worker")
+    def register_worker(self, worker_id: str, queue: str, workflow_type: str, *activity_types: str) -> Exchange:
+        """Register an external worker for one workflow type, and for activity types, on one task queue."""
+        return self.send(registration(worker_id, queue, workflow_type, *activity_types))
 
     def start_workflow(self, workflow_id: str, workflow_type: str, queue: str, given: list[Any]) -> Exchange:
         """Start a workflow; `given` is its list of positional arguments as plain JSON."""
-        body = {
-            "workflow_id": workflow_id,
-            "workflow_type": workflow_type,
-            "task_queue": queue,
-            "input": given,
-        }
-        return self.post("/api/workflows", body, "control")
+        return self.send(start(workflow_id, workflow_type, queue, given))
 
     def poll_workflow_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
         """Long-poll for a workflow task, and ask the node to hold the request for at most `hold` seconds."""
-        return self._poll("workflow", worker_id, queue, hold)
+        return self._poll(poll(worker_id, queue, hold), hold)
 
     def poll_activity_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
         """Long-poll for an activity task."""
-        return self._poll("activity", worker_id, queue, hold)
+        return self._poll(poll(worker_id, queue, hold, "activity"), hold)
 
-    def _poll(self, kind: str, worker_id: str, queue: str, hold: int) -> Exchange:
-        body = {"worker_id": worker_id, "task_queue": queue, "timeout_seconds": hold}
-        patience = self.speech.hold(hold) + ANSWER_SECONDS
-        return self.post(f"/api/worker/{kind}-tasks/poll", body, "worker", patience)
+    def _poll(self, call: Call, hold: int) -> Exchange:
+        return self.send(replace(call, patience=self.speech.hold(hold) + ANSWER_SECONDS))
 
     def complete_workflow_task(self, task: JsonBody, commands: list[JsonBody]) -> Exchange:
         """Complete a leased workflow task, named by the poll's answer, with workflow commands."""
-        body = {
-            "lease_owner": task.get("lease_owner"),
-            "workflow_task_attempt": task.get("workflow_task_attempt"),
-            "commands": commands,
-        }
-        return self.post(f"/api/worker/workflow-tasks/{_segment(task.get('task_id'))}/complete", body, "worker")
+        return self.send(completion(task, commands))
 
     def heartbeat_activity_task(self, task: JsonBody) -> Exchange:
         """Say that a leased activity is still being worked on."""
@@ -167,12 +201,17 @@ class Api:
         body = _attempt_of(task) | {"result": result}
         return self.post(f"/api/worker/activity-tasks/{_segment(task.get('task_id'))}/complete", body, "worker")
 
+    def send(self, call: Call) -> Exchange:
+        """POST a call of the protocol."""
+        return self.post(call.path, call.body, call.plane, call.patience)
+
     def describe(self, workflow_id: str, run_id: str | None = None) -> Exchange:
         """Describe a workflow's current run, or one run of it."""
         suffix = f"/runs/{_segment(run_id)}" if run_id else ""
         return self.get(f"/api/workflows/{_segment(workflow_id)}{suffix}")
 
-    def _headers(self, plane: Plane) -> dict[str, str]:
+    def headers(self, plane: Plane) -> dict[str, str]:
+        """What a request on this plane carries: token, namespace, version. It holds a secret: never print it."""
         if plane == "open":
             return {}
         token = getattr(self.credentials, plane)
@@ -209,7 +248,7 @@ class Api:
                 method,
                 self.base + path,
                 json=body,
-                headers=self._headers(plane),
+                headers=self.headers(plane),
                 timeout=(CONNECT_SECONDS, patience),
                 allow_redirects=False,
             )

@@ -40,6 +40,8 @@ class Container:
     command: tuple[str, ...] = ()
     network_mode: str = ""
     networks: tuple[str, ...] = ()
+    address: str = ""
+    """Its own address on the first of its networks: reachable on the engine's own machine only."""
     published: tuple[str, ...] = field(default=())
     """Host addresses that lead to the container, as `127.0.0.1:49153->8080/tcp`."""
     bindings: tuple[str, ...] = field(default=())
@@ -101,6 +103,7 @@ def container_from(attributes: Mapping[str, Any]) -> Container:
     """Turn the engine's inspect answer into a Container."""
     state, config, host = attributes["State"], attributes["Config"], attributes["HostConfig"]
     network, health = attributes["NetworkSettings"], state.get("Health") or {}
+    networks = sorted((network.get("Networks") or {}).items())
     return Container(
         service=config["Labels"][SERVICE_LABEL],
         name=attributes["Name"].lstrip("/"),
@@ -117,7 +120,8 @@ def container_from(attributes: Mapping[str, Any]) -> Container:
         image_id=attributes["Image"],
         command=(attributes["Path"], *attributes["Args"]),
         network_mode=host["NetworkMode"],
-        networks=tuple(sorted(network.get("Networks") or {})),
+        networks=tuple(name for name, _ in networks),
+        address=next((one["IPAddress"] for _, one in networks), ""),
         published=tuple(_published(network.get("Ports") or {})),
         bindings=tuple(sorted(host.get("PortBindings") or {})),
     )

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 
-from smallcluster import api, checks, engine, evidence, interrupts, lifecycle
+from smallcluster import api, checks, interrupts, visits
 from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
-from smallcluster.cluster import Cluster, Standing
-from smallcluster.errors import ExitCode, MachineCannotError, PersonError
+from smallcluster.cluster import Cluster
+from smallcluster.errors import ExitCode
 from smallcluster.evidence import Evidence
-from smallcluster.progress import Phase, Progress
+from smallcluster.progress import Progress
 from smallcluster.verdicts import EXIT_CODES, Finding, Verdict, merged
+from smallcluster.visits import Ended
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmokeReport:
-    """Everything a smoke found out: findings, verdict, where the time went (seconds), where the evidence is."""
+class SmokeReport(Ended):
+    """Everything a smoke found out, and how it went."""
 
-    cluster: Cluster
     findings: tuple[Finding, ...]
-    phases: tuple[Phase, ...]
-    evidence: Evidence
-    brought_up: bool
-    left_running: bool
-    seconds: float
-    problem: PersonError | None = None
-    """Why the run, or its teardown, stopped early, where it did."""
 
     @property
     def verdict(self) -> Verdict:
@@ -70,92 +61,16 @@ def smoke(cluster: Cluster, progress: Progress, *, keep: bool, began: float) -> 
     `began` is the monotonic time at which the verb started. The report comes back even where the cluster could
     not be brought up or the run was interrupted; teardown has happened by then.
     """
-    here = _is_here(cluster)
-    kept = evidence.begin("smoke", cluster.settings, datetime.now().astimezone())
-    kept.json("images", evidence.image_records(cluster.images))
-    kept.text("command.txt", " ".join(sys.argv) + "\n")
-    kept.environment(cluster.settings)
-    run = _Run(cluster, progress, kept, already=here, keep=keep)
-    problem = run.go()
-    return SmokeReport(
-        cluster=cluster,
-        findings=run.findings,
-        phases=tuple(progress.phases),
-        evidence=kept,
-        brought_up=not here,
-        left_running=run.left_running,
-        seconds=time.monotonic() - began,
-        problem=problem,
-    )
-
-
-def _is_here(cluster: Cluster) -> bool:
-    """Whether a cluster is there to be checked; one that limps is, because the smoke says what is wrong with it."""
-    standing = cluster.standing()
-    if standing is Standing.STOPPED:
-        db = cluster.settings.db.value
-        raise MachineCannotError(
-            f"A {db} cluster is there, but nothing of it runs.",
-            why="the engine or the machine was restarted, or a run was killed.",
-            then=f"`invoke up --db={db}` starts it again with its data; `invoke down --db={db}` takes it away.",
-        )
-    if standing is not Standing.ABSENT:
-        lifecycle.refuse_changes(cluster)
-    return standing is not Standing.ABSENT
-
-
-@dataclass
-class _Run:
-    """One smoke on its way: what it has found so far, and whether the cluster stays."""
-
-    cluster: Cluster
-    progress: Progress
-    kept: Evidence
-    already: bool
-    keep: bool
-    findings: tuple[Finding, ...] = ()
-    left_running: bool = False
-
-    def go(self) -> PersonError | None:
-        """Bring up, check, collect, take down, come what may; returns what stopped it early, if anything did."""
-        try:
-            self._check()
-        except interrupts.Interruption as stop:
-            return stop.problem
-        except PersonError as stop:
-            return stop
-        except Exception as failure:
-            problem = engine.trouble(failure)
-            if problem is None:
-                raise
-            return problem
-        return None
-
-    def _check(self) -> None:
-        try:
-            if not self.already:
-                lifecycle.start(self.cluster, self.progress)
-            self.findings = run_checks(self.cluster, self.progress, self.kept)
-        finally:
-            with interrupts.shielded():
-                evidence.collect(self.kept, self.cluster)
-            self.left_running = self.already or (self.keep and bool(self.findings))
-            if not self.left_running:
-                self.cluster.down(self.progress)
+    visit = visits.begin("smoke", cluster, progress, keep=keep)
+    findings: list[Finding] = []
+    problem = visit.go(lambda: findings.extend(run_checks(cluster, progress, visit.kept)))
+    return SmokeReport(findings=tuple(findings), **visit.ended(problem, began))
 
 
 def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Finding, ...]:
     """Run every check, several at a time; findings come in the checks' own order."""
     with progress.step(f"{len(checks.ALL)} checks") as step:
-        live = Live(
-            cluster=cluster,
-            routes=cluster.routes(),
-            credentials=api.credentials_from(cluster.settings.value),
-            record=kept.exchange,
-            say=step.say,
-            offers=frozenset(Need) - ({Need.DATABASE} if "database" in cluster.settings.outside else set()),
-        )
-        live.speech = speech_of(live.facts(info_answers))
+        live = look_at(cluster, kept, step.say)
         pool = ThreadPoolExecutor(max_workers=len(checks.ALL))  # they spend their time waiting for answers
         try:
             with interrupts.deferred():  # those that must wait for something begin first
@@ -170,3 +85,17 @@ def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Fi
             f"{holding} hold, {len(findings) - holding} do not; the longest wait that a check states: {waits:g} s"
         )
     return findings
+
+
+def look_at(cluster: Cluster, kept: Evidence, say: Callable[[str], None]) -> Live:
+    """A running cluster as probes see it, spoken to as its settings and its own cluster info say."""
+    live = Live(
+        cluster=cluster,
+        routes=cluster.routes(),
+        credentials=api.credentials_from(cluster.settings.value),
+        record=kept.exchange,
+        say=say,
+        offers=frozenset(Need) - ({Need.DATABASE} if "database" in cluster.settings.outside else set()),
+    )
+    live.speech = speech_of(live.facts(info_answers))
+    return live

@@ -127,6 +127,31 @@ def smoke(*, db: str, nodes: str, image: str, keep: bool, json: bool, junit: str
     people.run(body, debug=debug, as_json=json)
 
 
+def bench(*, db: str, runs: str, seconds: str, polls: str, hold: str, json: bool, debug: bool) -> None:
+    """`invoke bench`."""
+
+    def body() -> ExitCode:
+        from smallcluster.bench import plan as plans
+        from smallcluster.bench import run
+        from smallcluster.report import bench as reports
+
+        began, progress = time.monotonic(), Progress()
+        longest = int(_settings(db, 2, progress).value("DW_WORKER_POLL_TIMEOUT") or 30)
+        plan = plans.plan_asked(runs=runs, seconds=seconds, polls=polls, hold=hold, longest_hold=longest)
+        cluster = _cluster(db, 0, progress)
+        with locks.exclusive(cluster.settings.db, "bench"):
+            report = run.bench(cluster, progress, plan, began=began)
+        data = reports.bench_as_data(report)
+        if json:
+            _print(jsonlib.dumps(data, indent=2))
+        else:
+            reports.print_bench(report)
+        report.evidence.json("bench", data)
+        return report.exit_code
+
+    people.run(body, debug=debug, as_json=json)
+
+
 def status(*, db: str, json: bool, debug: bool) -> None:
     """`invoke status`."""
 

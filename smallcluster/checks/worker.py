@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import requests
 
-from smallcluster.api import Api, Exchange, JsonBody
+from smallcluster.api import Api, Exchange, JsonBody, with_own_input
 from smallcluster.bodies import mapping
 from smallcluster.checks.base import Live
 
@@ -81,7 +81,7 @@ def task_in(answer: Exchange | None) -> JsonBody:
 
 def finish(api: Api, task: JsonBody) -> Exchange:
     """Complete a workflow with its own input as the result: a valid payload in whatever codec the server speaks."""
-    return api.complete_workflow_task(task, [{"type": "complete_workflow", "result": task.get("arguments")}])
+    return api.complete_workflow_task(task, with_own_input(task))
 
 
 def schedule_activity(api: Api, task: JsonBody, **timeouts: int) -> Exchange:

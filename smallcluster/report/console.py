@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from smallcluster.images import Image
     from smallcluster.progress import Phase
     from smallcluster.smoke import SmokeReport
+    from smallcluster.visits import Ended
 
 _MARKS = {
     Verdict.HOLDS: ("✓", "green"),
@@ -44,6 +45,13 @@ def print_smoke(report: SmokeReport) -> None:
     out = console()
     for finding in report.findings:
         _print_finding(out, finding, report.advice(finding))
+    print_ending(out, report)
+    _, colour = _MARKS[report.verdict]
+    out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
+
+
+def print_ending(out: Console, report: Ended) -> None:
+    """What stopped the visit, where the time went, where the evidence is, what runs on."""
     if report.problem is not None:
         out.print(f"\n{report.problem}", style="yellow", markup=False, soft_wrap=True)
     out.print()
@@ -54,8 +62,6 @@ def print_smoke(report: SmokeReport) -> None:
     if report.left_running:
         left = addresses(report.cluster.routes()) or "no route; `invoke status` shows what is there"
         out.print(f"Left running: {left}", markup=False, soft_wrap=True)
-    _, colour = _MARKS[report.verdict]
-    out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
 
 
 def _verdict_line(report: SmokeReport) -> str:

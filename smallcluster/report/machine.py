@@ -11,22 +11,30 @@ from smallcluster.evidence import image_records
 from smallcluster.progress import Phase
 from smallcluster.smoke import SmokeReport
 from smallcluster.verdicts import Finding
+from smallcluster.visits import Ended
 
 SMOKE_SCHEMA = "smallcluster.smoke/1"
 
 
 def smoke_as_data(report: SmokeReport) -> dict[str, Any]:
     """A smoke's whole result: verdict, exit code, images, findings, phases (seconds), evidence folder."""
-    settings = report.cluster.settings
     return {
         "schema": SMOKE_SCHEMA,
         "verdict": report.verdict.value,
         "exit_code": int(report.exit_code),
+        "checks": [finding_as_data(finding, report.next_step(finding)) for finding in report.findings],
+        **ended_as_data(report),
+    }
+
+
+def ended_as_data(report: Ended) -> dict[str, Any]:
+    """What every visit of a cluster tells: which cluster, which images, how it went, where the evidence is."""
+    settings = report.cluster.settings
+    return {
         "database": settings.db.value,
         "nodes": settings.nodes,
         "project": settings.project,
         "images": image_records(report.cluster.images),
-        "checks": [finding_as_data(finding, report.next_step(finding)) for finding in report.findings],
         "problem": problem_as_data(report.problem) if report.problem else None,
         "phases": [phase_as_data(phase) for phase in report.phases],
         "seconds": round(report.seconds, 2),

@@ -184,6 +184,7 @@ def test_a_bootstrap_that_fails_is_told(invoke: Invoke, client: Any, db: str, lo
         (("up", "--db=mysql", "--nodes=1"), 12, "--nodes=2 or --nodes=3"),
         (("smoke", "--db=mysql", "--nodes=two"), 12, "--nodes=2 or --nodes=3"),
         (("render", "--db=mysql", "--nodes=0"), 12, "--nodes=2 or --nodes=3"),
+        (("bench", "--db=mysql", "--polls=0"), 12, "--polls=0 is not a number from 1 to 14000"),
         (("bootstrap", "--db=mysql"), 13, "invoke up --db=mysql"),
         (("logs",), 12, "No database was named"),
         (("logs", "--db=mysql"), 13, "invoke up --db=mysql"),
@@ -197,7 +198,7 @@ def test_wrong_questions_get_a_sentence(invoke: Invoke, arguments: tuple[str, ..
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("verb", ["smoke", "up", "down", "status", "logs", "bootstrap", "doctor"])
+@pytest.mark.parametrize("verb", ["smoke", "bench", "up", "down", "status", "logs", "bootstrap", "doctor"])
 def test_without_an_engine_every_verb_says_so(invoke: Invoke, db: str, verb: str, tmp_path: Path) -> None:
     arguments = [verb] if verb == "doctor" else [verb, f"--db={db}"]
     ran = invoke(*arguments, DOCKER_HOST=f"unix://{tmp_path}/no.sock")

@@ -65,7 +65,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer tries and shorter waits than against a real cluster."""
     for module, name, value in (
         (races, "TASKS", 20), (races, "DEADLINE_SECONDS", 1.5), (wakes, "TRIES", 3), (wakes, "LEAD_SECONDS", 0.05),
-        (schedules, "LEADS_SECONDS", (0.6, 1.8)), (schedules, "PATIENCE_SECONDS", 3), (activities, "PATIENCE_SECONDS", 3),
+        (schedules, "LEADS_SECONDS", (0.6, 1.8)), (schedules, "PATIENCE_SECONDS", 3),
+        (activities, "PATIENCE_SECONDS", 3),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 

@@ -68,7 +68,7 @@ class Direct(Api):
 
     def _answer(self, method: str, path: str, body: JsonBody | None, plane: Plane, patience: float) -> tuple[Any, str]:
         server, name, value = cast("Any", self.session)
-        headers = self._headers(plane)
+        headers = self.headers(plane)
         route = path.partition("?")[0]
         call = Call(self.route, method, route, headers, body or {}, path.partition("?")[2])
         reply = server.answer(call)

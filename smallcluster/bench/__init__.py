@@ -1,0 +1,1 @@
+"""Measures a cluster of this checkout: cycles, wakes, idle polls. Numbers beside targets, not a verdict."""
