@@ -55,8 +55,8 @@ async def measure(
     try:
         workers = [await asyncio.to_thread(register, node, ledger, "idle") for _ in range(count)]
         found.before = await asyncio.to_thread(memory)
+        found.opened_within = await crowd.open(workers, plan.polls, say)
         async with speaking(node, ledger) as speaker:
-            found.opened_within = await crowd.open(workers, plan.polls, speaker, say)
             await _look(speaker, memory, crowd, found)
         say(f"{found.held} polls were held meanwhile; waiting until they come back")
         found.shortest, found.longest = await crowd.all_back()
@@ -108,11 +108,12 @@ class _Crowd:
         """How many are held now."""
         return sum(not poll.done() for poll in self._polls)
 
-    async def open(self, workers: Sequence[Worker], polls: int, gauge: Speaker, say: Callable[[str], None]) -> float:
+    async def open(self, workers: Sequence[Worker], polls: int, say: Callable[[str], None]) -> float:
         """Send the polls batch by batch, spread evenly among the workers; gives the seconds that it took.
 
-        After each batch a poll that is not to be held is sent: its answer says that the node, which takes its
-        requests in turn, has taken the batch in. So there is no storm, and at the end all polls are held.
+        After each batch a poll that is not to be held is sent on a connection of its own: connections are accepted in
+        turn, so its answer says that the node has taken the batch in. So there is no storm, and at the end all polls
+        are held and none is still being looked into.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -121,7 +122,8 @@ class _Crowd:
             for number, one in enumerate(sent, first):
                 self._polls.append(asyncio.create_task(self._poll(workers[number % len(workers)], one)))
             await asyncio.wait(sent)
-            await gauge.poll(workers[0], 0, LATE_SECONDS)
+            async with speaking(self._node, self._ledger) as gauge:
+                await gauge.poll(workers[0], 0, LATE_SECONDS)
             if first % (10 * BATCH) == 0:
                 say(f"{first + len(sent)} of {polls} polls are held")
         return round(loop.time() - began, 2)

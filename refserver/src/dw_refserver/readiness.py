@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from dw_refserver.http import Answer, Call
 from dw_refserver.node import Node
 from dw_refserver.settings import Auth
-from dw_refserver.signals import LOST, connect
+from dw_refserver.signals import LOST
 from dw_refserver.store import namespaces
 from dw_refserver.store.database import BackendUnavailableError
 from dw_refserver.store.tables import metadata
@@ -97,10 +97,9 @@ async def _cache_check(node: Node) -> dict[str, Any]:
 async def _round_trip(node: Node) -> None:
     """Write, read and delete a key that ends by itself."""
     key = f"{node.settings.redis.prefix}ready:{new_ulid()}"
-    async with connect(node.settings.redis, 1.0) as redis:
-        await redis.set(key, "1", ex=10)
-        if await redis.getdel(key) != b"1":
-            raise RedisError("what was written could not be read back")
+    await node.signals.redis.set(key, "1", ex=10)
+    if await node.signals.redis.getdel(key) != b"1":
+        raise RedisError("what was written could not be read back")
 
 
 def _auth_check(auth: Auth) -> dict[str, Any]:

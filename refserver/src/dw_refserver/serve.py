@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -55,6 +56,14 @@ def serve(settings: Settings) -> int:
         return runner.run(_run(settings, listening))
 
 
+def _calm_collector() -> None:
+    """Keep the garbage collector's full rounds rare: over thousands of held polls one stops the node for a tenth of a
+    second, and finds next to nothing, because what a request leaves behind is freed without it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 1000)
+
+
 async def _run(settings: Settings, listening: socket.socket) -> int:
     node = nodes.build(settings)
     config = uvicorn.Config(
@@ -62,6 +71,7 @@ async def _run(settings: Settings, listening: socket.socket) -> int:
         timeout_graceful_shutdown=_DRAIN_SECONDS, timeout_keep_alive=75, server_header=False, backlog=_BACKLOG,
     )  # fmt: skip
     node.signals.start()
+    _calm_collector()
     log("serving", host=settings.http_host, port=listening.getsockname()[1], version=settings.app_version)
     try:
         await _Server(config, node).serve(sockets=[listening])

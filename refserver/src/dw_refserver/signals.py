@@ -174,7 +174,8 @@ class Signals(Announcer):
                 async with asyncio.timeout(_PROBE_SECONDS):
                     await self._probe_once()
             except Exception:
-                self.hub.interrupt(BackendUnavailableError("probe"))
+                if "probe" in self.troubles:  # once may be a busy moment: nobody is sent home for that
+                    self.hub.interrupt(BackendUnavailableError("probe"))
                 raise
             self._well("probe")
 
