@@ -24,6 +24,7 @@ TASKS = 200
 ENOUGH = 20
 """With fewer tasks than this the pollers have hardly met."""
 POLLERS_PER_NODE = 2
+STARTERS = 4
 START_SECONDS = 8.0
 """How long starting them may take; a slow server is raced for those that it took in by then."""
 DEADLINE_SECONDS = 30.0
@@ -116,17 +117,19 @@ def _start_all(worker: Worker, seen: Race) -> None:
     """Start all of them through the balancer; the first failure ends it, or a hung node would cost minutes."""
     deadline = time.monotonic() + START_SECONDS
 
-    def start(number: int) -> None:
-        if seen.failures or time.monotonic() > deadline:
-            return
-        exchange = worker.start(BALANCER, f"-{number}")
-        if exchange.ok and text(exchange.body.get("run_id")):
-            seen.started.add(exchange.body["run_id"])
-        else:
-            seen.failed(exchange)
+    def start(first: int) -> None:
+        with requests.Session() as session:
+            for number in range(first, TASKS, STARTERS):
+                if seen.failures or time.monotonic() > deadline:
+                    return
+                exchange = worker.start(BALANCER, f"-{number}", session)
+                if exchange.ok and text(exchange.body.get("run_id")):
+                    seen.started.add(exchange.body["run_id"])
+                else:
+                    seen.failed(exchange)
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        list(pool.map(start, range(TASKS)))
+    with ThreadPoolExecutor(max_workers=STARTERS) as pool:
+        list(pool.map(start, range(STARTERS)))
 
 
 def _poll_once(worker: Worker, node: str, session: requests.Session, course: Course) -> bool:

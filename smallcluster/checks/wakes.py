@@ -19,7 +19,7 @@ from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 TRIES = 10
 """Wakes tried for each ordered pair of nodes."""
-LEAD_SECONDS = 0.15
+LEAD_SECONDS = 0.1
 """How long a poll is on its way before the start is sent, so that it waits when the work comes."""
 QUICK_SECONDS = 0.3
 """Far below the forced reprobe (1 s by default), which would find the work after half of that on average."""

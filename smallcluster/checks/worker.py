@@ -49,10 +49,10 @@ class Worker:
         """Register for the one workflow type and the one activity type."""
         return self.live.api(route).register_worker(self.name, self.queue, self.workflow_type, ACTIVITY_TYPE)
 
-    def start(self, route: str, suffix: str = "") -> Exchange:
+    def start(self, route: str, suffix: str = "", session: requests.Session | None = None) -> Exchange:
         """Start a workflow that this worker will be given; `suffix` tells several apart."""
         workflow = f"smoke-{self.purpose}-{self.mark}{suffix}"
-        return self.live.api(route).start_workflow(workflow, self.workflow_type, self.queue, GIVEN)
+        return self.live.api(route, session).start_workflow(workflow, self.workflow_type, self.queue, GIVEN)
 
     def poll(self, route: str, hold: int = HOLD_SECONDS, session: requests.Session | None = None) -> Exchange:
         """Poll for a workflow task."""
