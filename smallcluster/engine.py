@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from smallcluster.errors import MachineCannotError
 
@@ -53,7 +54,7 @@ class Endpoint:
     @property
     def local(self) -> bool:
         """Whether the engine is on this machine, as far as its address tells."""
-        return self.socket is not None
+        return self.socket is not None or urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,17 @@ def connect() -> DockerClient:
     if found.socket and (came := reach(found.socket)) is not Reach.ANSWERS:
         raise _unreachable(found, came)
     return _client(found)
+
+
+def refuse_remote() -> None:
+    """Raise MachineCannotError where the engine is on another machine: a cluster there would be out of reach."""
+    found = endpoint()
+    if not found.local:
+        raise MachineCannotError(
+            f"The Docker engine at {found.url} (named by {found.named_by}) is not on this machine.",
+            why="a cluster mounts files of this checkout and is asked at 127.0.0.1, so it needs an engine here.",
+            then="unset DOCKER_HOST DOCKER_CONTEXT, or `docker context use default`, then repeat the command.",
+        )
 
 
 def facts(client: DockerClient) -> EngineFacts:

@@ -92,7 +92,7 @@ def begin(verb: str, settings: Settings, now: datetime) -> Evidence:
     home = files.folder(settings.state / "evidence")
     folder = _new_folder(home, f"{now:%Y%m%d-%H%M%S}-{verb}-{settings.db.value}")
     _point(home / f"latest-{settings.db.value}", folder)
-    _forget_old(home)
+    _forget_old(home, folder)
     return Evidence(folder=folder, secrets=settings.secret_values)
 
 
@@ -113,11 +113,12 @@ def _point(link: Path, folder: Path) -> None:
     temporary.replace(link)
 
 
-def _forget_old(home: Path) -> None:
+def _forget_old(home: Path, new: Path) -> None:
+    """Remove the oldest by their names; never the new one, whose name is old where the clock was set back."""
     import shutil
 
-    runs = sorted(path for path in home.iterdir() if path.is_dir() and not path.is_symlink())
-    for path in runs[:-KEPT_RUNS]:
+    runs = sorted(path for path in home.iterdir() if path.is_dir() and not path.is_symlink() and path != new)
+    for path in runs[: 1 - KEPT_RUNS]:
         shutil.rmtree(path)
 
 

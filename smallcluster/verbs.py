@@ -239,6 +239,7 @@ def _cluster(db: str, nodes: int, progress: Progress, image: str = "") -> Cluste
     from smallcluster.server_image import named
 
     database = database_named(db)
+    engine.refuse_remote()
     client = engine.connect()
     there = read_containers(client, project_name(database))
     asked_for = {"server": named(client, image, progress)} if image else {}

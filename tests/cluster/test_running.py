@@ -228,6 +228,19 @@ def test_a_second_scheduler_is_seen(invoke: Invoke, client: Any, db: str) -> Non
 
 
 @pytest.mark.once
+def test_without_a_scheduler_what_it_should_have_done_is_missed(invoke: Invoke, client: Any, db: str) -> None:
+    scheduler = client.containers.get(containers(client, db)["scheduler"].id)
+    scheduler.stop(timeout=5)
+    ran = invoke("smoke", f"--db={db}", "--json")
+    scheduler.start()
+    assert ran.code == 10
+    broken = {check for check, verdict in ran.checks().items() if verdict == "broken"}
+    work = {"due-schedule-fires-once", "expired-activity-times-out", "closed-run-is-pruned"}
+    assert broken == work | {"one-scheduler", "containers-steady"}
+    _until_smoke_holds(invoke, db)
+
+
+@pytest.mark.once
 def test_clusters_of_both_databases_run_at_the_same_time(invoke: Invoke, client: Any, db: str) -> None:
     other = {"mysql": "pgsql", "pgsql": "mysql"}[db]
     ran = invoke("smoke", f"--db={other}")

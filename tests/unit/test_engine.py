@@ -102,3 +102,24 @@ def test_no_compose_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(("version", "number"), [("2.26.1-4", 2), ("v5.0.1", 5), ("", 0), ("dev", 0)])
 def test_major(version: str, number: int) -> None:
     assert engine.major(version) == number
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("unix:///var/run/docker.sock", True),
+        ("tcp://127.0.0.1:2375", True),
+        ("tcp://localhost:2376", True),
+        ("tcp://[::1]:2375", True),
+        ("tcp://build-machine:2375", False),
+        ("ssh://somebody@build-machine", False),
+    ],
+)
+def test_an_engine_on_another_machine_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, local: bool) -> None:
+    monkeypatch.setenv("DOCKER_HOST", url)
+    if local:
+        engine.refuse_remote()
+    else:
+        with pytest.raises(MachineCannotError, match="named by DOCKER_HOST") as refused:
+            engine.refuse_remote()
+        assert "unset DOCKER_HOST" in refused.value.then

@@ -61,3 +61,11 @@ def test_old_runs_go(settings: Settings) -> None:
     runs = [path for path in last.folder.parent.iterdir() if not path.is_symlink()]
     assert len(runs) == evidence.KEPT_RUNS
     assert last.folder in runs
+
+
+def test_a_clock_that_was_set_back_costs_no_new_evidence(settings: Settings) -> None:
+    for day in range(evidence.KEPT_RUNS + 2):
+        evidence.begin("smoke", settings, NOW + timedelta(days=day))
+    kept = evidence.begin("smoke", settings, NOW - timedelta(days=400))
+    assert kept.folder.is_dir()
+    assert (kept.folder.parent / "latest-mysql").resolve() == kept.folder
