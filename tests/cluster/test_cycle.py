@@ -145,6 +145,9 @@ def test_a_killed_run_is_found_and_can_be_taken_away(invoke: Invoke, client: Any
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert leftovers(client, db)
+    again = invoke("up", f"--db={db}")
+    assert again.code == 13
+    assert f"invoke down --db={db}" in again.err
     ran = invoke("down", f"--db={db}")
     assert ran.code == 0, ran.err
 

@@ -68,3 +68,29 @@ def test_a_cluster_over_services_outside_of_it(invoke: Invoke, client: Any, db: 
     for one in outside.values():
         one.reload()
         assert one.status == "running"
+
+
+@pytest.mark.once
+def test_a_database_that_refuses_the_password_is_told_in_its_own_words(
+    invoke: Invoke, client: Any, db: str, outside: dict[str, Any], local_env: Path
+) -> None:
+    told = local_env.read_text().replace("of-theirs", "of-nobody")
+    local_env.write_text(f"{told}DW_BOOTSTRAP_RETRIES=1\n")
+    ran = invoke("up", f"--db={db}")
+    assert ran.code == 10, ran.err
+    assert "bootstrap did not come up" in ran.err
+    assert "password authentication failed" in ran.err
+    assert "of-nobody" not in ran.err
+    assert not leftovers(client, db)
+
+
+@pytest.mark.once
+def test_a_redis_that_refuses_the_password_is_a_broken_rule(
+    invoke: Invoke, db: str, outside: dict[str, Any], local_env: Path
+) -> None:
+    local_env.write_text(f"{local_env.read_text()}REDIS_PASSWORD=of-nobody\n")
+    ran = invoke("smoke", f"--db={db}", "--json")
+    assert ran.code == 10, ran.err
+    assert ran.checks()["nodes-reach-redis"] == "broken"
+    assert ran.checks()["nodes-ready"] == "holds"
+    assert "of-nobody" not in ran.out + ran.err
