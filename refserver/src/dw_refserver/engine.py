@@ -137,7 +137,7 @@ class Decision:
 
 def bucket_of(status: str) -> str:
     """Which of running, completed, failed a run's status counts as."""
-    return next(bucket for bucket, statuses in BUCKETS.items() if status in statuses)
+    return next((bucket for bucket, statuses in BUCKETS.items() if status in statuses), "running")
 
 
 def guard(task: Task | None, claim: Claim) -> Task:

@@ -204,6 +204,8 @@ def _backend_lost(endpoint: Endpoint, path: Mapping[str, str], body: Mapping[str
     known = ("worker_id", "task_queue", "poll_request_id", "lease_owner", "workflow_task_attempt",
              "activity_attempt_id")  # fmt: skip
     fields = {name: body[name] for name in known if name in body} | dict(path) | dict(endpoint.lost)
+    if "lease_owner" in fields:  # clients look for themselves under the one name or the other
+        fields.setdefault("worker_id", fields["lease_owner"])
     text = "The durable backend is unavailable; whether the request took effect is unknown."
     return Refused(503, "backend_unavailable", text, operation=endpoint.operation, outcome="unknown", retryable=True,
                    retry_after_seconds=1, **fields)  # fmt: skip

@@ -19,6 +19,7 @@ _BATCH_LINES = 200
 
 _node = ""
 _lines: list[bytes] = []
+_lost = 0
 
 
 def name_node(server_id: str) -> None:
@@ -39,7 +40,16 @@ def log(event: str, level: str = "info", **fields: Any) -> None:
 
 @atexit.register
 def flush() -> None:
-    """Write what is waiting."""
-    sys.stdout.buffer.write(b"".join(_lines))
-    sys.stdout.buffer.flush()
+    """Write what is waiting. Lines that can't be written are lost, and how many is told by the next that can."""
+    global _lost  # noqa: PLW0603 - as above
+    batch, count = b"".join(_lines), len(_lines)
     _lines.clear()
+    if _lost:
+        batch += orjson.dumps({"event": "log_lines_lost", "node": _node, "lines": _lost}) + b"\n"
+    try:
+        sys.stdout.buffer.write(batch)
+        sys.stdout.buffer.flush()
+    except OSError:
+        _lost += count
+    else:
+        _lost = 0

@@ -45,7 +45,7 @@ async def change(call: Call) -> Answer:
 
 def _changes(fields: Fields) -> dict[str, Any]:
     """The columns that the body speaks of. A description can be taken away, a retention can't."""
-    description, days = fields.text("description", most=1000), fields.whole("retention_days", 1, 365)
+    description, days = fields.prose("description"), fields.whole("retention_days", 1, 365)
     told = {"description": description} if "description" in fields.body else {}
     return told if days is None else {**told, "retention_days": days}
 

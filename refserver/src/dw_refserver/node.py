@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ class Node:
     hub: Hub
     signals: Signals
     known: dict[str, float] = field(default_factory=dict)
+    round_trip: asyncio.Future[None] | None = None
+    """The look at Redis that is on its way, if one is."""
 
     async def knows_namespace(self, namespace: str) -> bool:
         """Whether the namespace exists; a yes is believed for a few seconds."""

@@ -87,11 +87,19 @@ async def _migrations(node: Node) -> dict[str, Any]:
 
 async def _cache_check(node: Node) -> dict[str, Any]:
     try:
-        await _bounded(_round_trip(node))
+        await _bounded(_shared_round_trip(node))
     except LOST:
         lost = {"degraded_capability": "long_poll_wake_acceleration", "correctness_substrate": "database"}
         return {"status": "warning", "store": "redis", **lost}
     return {"status": "ok", "store": "redis"}
+
+
+async def _shared_round_trip(node: Node) -> None:
+    """Probes that come while one is on its way share it: however many ask, one connection is used."""
+    if node.round_trip is None or node.round_trip.done():
+        node.round_trip = asyncio.ensure_future(_round_trip(node))
+        node.round_trip.add_done_callback(lambda done: done.cancelled() or done.exception())  # heard, if nobody waits
+    await asyncio.shield(node.round_trip)
 
 
 async def _round_trip(node: Node) -> None:

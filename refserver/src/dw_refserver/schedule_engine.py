@@ -147,10 +147,10 @@ def paused(schedule: Schedule, note: str | None) -> Change:
 
 
 def resumed(schedule: Schedule, note: str | None) -> Change:
-    """It waits for the next occurrence after now: what it missed meanwhile stays missed."""
+    """It waits for the next occurrence after now: what it missed while it was paused stays missed."""
     if schedule.status == "active" and note in (None, schedule.note):
         return Change(schedule)
-    due = next_fire_at(schedule)
+    due = next_fire_at(schedule) if schedule.status == "paused" else schedule.next_fire_at
     after = replace(schedule, status="active", paused_at=None, note=note or schedule.note, next_fire_at=due)
     return _told(after, "ScheduleResumed", {"next_fire_at": iso(due)})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -87,19 +88,27 @@ async def prune_history(db: Database, limit: int, _: Announcer) -> Tally:
     """history:prune: delete closed runs past their namespace's retention, oldest first, archived ones never; and what
     schedules' histories hold past it."""
     tally, events = Tally(), 0
-    for namespace in await namespaces.every(db):
+    found = await namespaces.every(db)
+    for namespace in random.sample(found, len(found)):  # by lot, so that a busy one starves no other
         name, days = namespace.name, namespace.retention_days
         left = min(limit - tally.done - len(tally.failures), _PER_NAMESPACE)
-        for run_id in await maintenance.prunable_runs(db, name, days, left):
-            try:
-                pruned = await maintenance.prune_run(db, name, days, run_id)
-            except (DBAPIError, BackendUnavailableError) as error:
-                tally.failures.append(f"run {run_id}: {cause_of(error)}")
-            else:
-                tally.done, tally.skipped = tally.done + pruned, tally.skipped + (not pruned)
-        events += await maintenance.prune_schedules(db, name, days, _EVENTS_PER_NAMESPACE)
+        try:
+            await _prune_runs(db, name, days, left, tally)
+            events += await maintenance.prune_schedules(db, name, days, _EVENTS_PER_NAMESPACE)
+        except (DBAPIError, BackendUnavailableError) as error:
+            tally.failures.append(f"namespace {name}: {cause_of(error)}")
     tally.also = f"{events} rows of schedules' histories pruned." if events else None
     return tally
+
+
+async def _prune_runs(db: Database, namespace: str, days: int, most: int, tally: Tally) -> None:
+    for run_id in await maintenance.prunable_runs(db, namespace, days, most):
+        try:
+            pruned = await maintenance.prune_run(db, namespace, days, run_id)
+        except (DBAPIError, BackendUnavailableError) as error:
+            tally.failures.append(f"run {run_id}: {cause_of(error)}")
+        else:
+            tally.done, tally.skipped = tally.done + pruned, tally.skipped + (not pruned)
 
 
 Pass = Callable[[Database, int, Announcer], Awaitable[Tally]]

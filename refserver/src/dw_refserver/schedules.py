@@ -53,7 +53,7 @@ def _wanted(call: Call, fields: Fields) -> dict[str, Any]:
         "jitter_seconds": fields.whole("jitter_seconds", 0, 3600) or 0,
         "max_runs": fields.whole("max_runs", 1, _MOST_RUNS),
         "memo": memo,
-        "note": fields.text("note", most=1000),
+        "note": fields.prose("note"),
     }
 
 
@@ -169,14 +169,18 @@ async def resume(call: Call) -> Answer:
 
 def _note(call: Call) -> str | None:
     fields = Fields(call.body)
-    note = fields.text("note", most=1000)
+    note = fields.prose("note")
     fields.done()
     return note
 
 
 async def _changed(call: Call, decide: Callable[[Schedule], Change], outcome: str) -> Answer:
-    await schedules.change(call.node.db, call.namespace, call.path["schedule_id"], decide)
-    return Answer({"schedule_id": call.path["schedule_id"], "outcome": outcome})
+    schedule_id = call.path["schedule_id"]
+    try:
+        await schedules.change(call.node.db, call.namespace, schedule_id, decide)
+    except ValueError as error:
+        raise Refused(409, "schedule_unreadable", f"Schedule [{schedule_id}] can't be read: {error}.") from error
+    return Answer({"schedule_id": schedule_id, "outcome": outcome})
 
 
 async def trigger(call: Call) -> Answer:
@@ -205,7 +209,7 @@ async def history(call: Call) -> Answer:
     fields = parameters(call.request.query_params, "limit", "after_sequence")
     limit, after = fields.whole("limit", 1, 500) or 100, fields.body.get("after_sequence", 0)
     fields.done()
-    if not isinstance(after, int) or after < 0:
+    if not isinstance(after, int) or not 0 <= after <= _MOST_RUNS:
         raise Refused(422, "invalid_after_sequence", "The after_sequence parameter must be a whole number.")
     row = await schedules.find(call.node.db, call.namespace, call.path["schedule_id"])
     if row is None:

@@ -177,13 +177,16 @@ class Signals(Announcer):
                 if "probe" in self.troubles:  # once may be a busy moment: nobody is sent home for that
                     self.hub.interrupt(BackendUnavailableError("probe"))
                 raise
-            self._well("probe")
 
     async def _probe_once(self) -> None:
         queues = list(self.hub.waiting)
+        if not queues:
+            return
         if len(queues) > _MOST_QUEUES_A_PROBE:  # by lot, so that each has its turn
             queues = random.sample(queues, _MOST_QUEUES_A_PROBE)
-        for row in await tasks.due(self.db, queues, self.interval) if queues else ():
+        due = await tasks.due(self.db, queues, self.interval)
+        self._well("probe")
+        for row in due:
             queue = Queue(row.namespace, row.queue, row.task_type)
             if row.due_in <= 0:
                 self.hub.wake(queue, row.target_type, row.ready)

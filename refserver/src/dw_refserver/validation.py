@@ -48,6 +48,14 @@ class Fields:
             return value
         return None
 
+    def prose(self, name: str, *, most: int = 1000) -> str | None:
+        """Free text of at most `most` characters, with line breaks where its writer wants them; it may hold no NUL."""
+        value = self._typed(name, str, "must be a string", required=False)
+        if value is not None and (len(value) > most or "\0" in value):
+            self._wrong(name, f"must be text of at most {most} characters")
+            return None
+        return value
+
     def needed(self, name: str, *, most: int = 255) -> str:
         """A string that must be there; empty only if it was wrong."""
         return self.text(name, required=True, most=most) or ""

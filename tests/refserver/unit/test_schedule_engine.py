@@ -122,6 +122,9 @@ def test_pause_and_resume() -> None:
     resumed = engine.resumed(paused.after, None)
     assert (resumed.after.status, resumed.after.paused_at, resumed.after.next_fire_at) == ("active", None, NEXT)
     assert engine.resumed(resumed.after, None) == Change(resumed.after)
+    overdue = replace(resumed.after, next_fire_at=NOW - timedelta(seconds=5))
+    noted = engine.resumed(overdue, "still on")
+    assert (noted.after.next_fire_at, noted.after.note) == (overdue.next_fire_at, "still on"), "a due fire stays due"
 
 
 def test_events_show_the_schedule_without_its_empty_fields() -> None:

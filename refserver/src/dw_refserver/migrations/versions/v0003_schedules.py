@@ -1,7 +1,8 @@
 """Schedules that fire: what each keeps, and its history; and an index for listing a namespace's runs.
 
-Each part is created only if it is missing, as in 0001. What is added to tables that have rows may be empty or has a
-default, so that nodes of the version before can go on writing while the new one is rolled out.
+Each part is created only if it is missing, as in 0001. It is meant to run while the nodes are stopped: building the
+index locks the runs for as long as that takes. What is added to tables that have rows may be empty or has a default, so
+that nodes of the version before can still write if the upgrade is called off.
 """
 
 from typing import Any
