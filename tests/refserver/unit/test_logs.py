@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +15,7 @@ from dw_refserver import logs
 @pytest.fixture
 def out(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
     written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=written))
+    monkeypatch.setattr(logs, "sys", SimpleNamespace(stdout=SimpleNamespace(buffer=written)))
     return written
 
 
@@ -43,7 +42,7 @@ def test_what_can_not_be_written_is_dropped_and_counted(monkeypatch: pytest.Monk
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(sys, "stdout", SimpleNamespace(buffer=Full()))
+        full.setattr(logs, "sys", SimpleNamespace(stdout=SimpleNamespace(buffer=Full())))
         for _ in range(5):
             logs.log("draining")
     logs.log("serving")
