@@ -172,6 +172,10 @@ class Api:
         """Register an external worker for one workflow type, and for activity types, on one task queue."""
         return self.send(registration(worker_id, queue, workflow_type, *activity_types))
 
+    def deregister_worker(self, worker_id: str) -> Exchange:
+        """Take a worker's registration away, where the server has a route for that (0.2.10 has none)."""
+        return self.delete(f"/api/worker/registrations/{_segment(worker_id)}", "worker")
+
     def start_workflow(self, workflow_id: str, workflow_type: str, queue: str, given: list[Any]) -> Exchange:
         """Start a workflow; `given` is its list of positional arguments as plain JSON."""
         return self.send(start(workflow_id, workflow_type, queue, given))

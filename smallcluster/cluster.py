@@ -17,7 +17,7 @@ from smallcluster.paths import CHECKOUT
 from smallcluster.progress import Progress, Step
 from smallcluster.redaction import redact
 from smallcluster.settings import Database, Settings
-from smallcluster.teardown import take_down
+from smallcluster.teardown import take_down, volumes_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -40,7 +40,7 @@ class Standing(Enum):
     """How much of the topology is there."""
 
     ABSENT = "nothing is there"
-    STOPPED = "everything is there, nothing runs"
+    STOPPED = "everything that keeps data is there, nothing runs"
     LIMPING = "everything is there, a part of it does not run"
     RUNNING = "everything is there and runs"
 
@@ -92,13 +92,13 @@ class Cluster:
         return (*own, "bootstrap", *self.settings.node_names, BALANCER, "scheduler")
 
     def standing(self) -> Standing:
-        """Tell how much of the topology is there and runs.
+        """Tell how much of the topology is there and runs. A database's volume alone is a stopped cluster: it has data.
 
         Raises MachineCannotError where only a part is there: neither to be checked nor to be started over.
         """
         found = self.containers()
         if not found:
-            return Standing.ABSENT
+            return Standing.STOPPED if volumes_of(self.client, self.settings.project) else Standing.ABSENT
         self._refuse_half(found)
         lasting = [container.running for service, container in found.items() if service != "bootstrap"]
         if all(lasting):

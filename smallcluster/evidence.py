@@ -17,7 +17,7 @@ from smallcluster.observed import Observed
 from smallcluster.redaction import redact
 from smallcluster.settings import Settings
 
-KEPT_RUNS = 20
+KEPT_RUNS = 50
 """How many evidence folders stay; older ones go when a new one is made."""
 
 

@@ -19,6 +19,16 @@ def write_public(path: Path, text: str) -> None:
     _write(path, text, 0o644)
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise MachineCannotError where a file can't be written: better before an hour's work than after it."""
+    if (
+        path.is_dir()
+        or not os.access(path.parent, os.W_OK | os.X_OK)
+        or (path.exists() and not os.access(path, os.W_OK))
+    ):
+        raise _unwritable(path, OSError(0, "not a file in a folder that this user may write to"))
+
+
 def folder(path: Path) -> Path:
     """Make a folder with its parents; raises MachineCannotError where it can't be written."""
     try:

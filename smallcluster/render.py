@@ -13,6 +13,11 @@ from smallcluster.settings import Database, Settings
 
 NGINX_TEMPLATE = CHECKOUT / "nginx" / "nginx.conf.j2"
 
+DEFAULT_HOLD = 30
+"""Seconds that a node holds an empty poll where its environment does not say (published default)."""
+LONGEST_ASKED = 60
+"""Seconds that a worker may ask for, whatever the node's default."""
+
 ONE_SHOT_AND_LOOP = ("bootstrap", "scheduler")
 """Containers beside the nodes that run the server's image and need the nodes' environment."""
 
@@ -70,13 +75,14 @@ def nginx_conf(settings: Settings) -> str:
         loader=FileSystemLoader(NGINX_TEMPLATE.parent), undefined=StrictUndefined, keep_trailing_newline=True
     )
     template = environment.get_template(NGINX_TEMPLATE.name)
-    return template.render(nodes=settings.node_names, poll_seconds=_poll_seconds(settings))
+    return template.render(nodes=settings.node_names, poll_seconds=max(poll_hold(settings), LONGEST_ASKED))
 
 
-def _poll_seconds(settings: Settings) -> int:
+def poll_hold(settings: Settings) -> int:
+    """How long a node holds an empty poll at most, in seconds. Raises AskedWronglyError where it is no number."""
     line = settings.lines.get("DW_WORKER_POLL_TIMEOUT")
     if line is None:
-        return 60
+        return DEFAULT_HOLD
     try:
         hold = int(line.value)
     except ValueError:
@@ -86,7 +92,7 @@ def _poll_seconds(settings: Settings) -> int:
             f"{line.where}: DW_WORKER_POLL_TIMEOUT={line.value} is not a number of seconds from 0 to 3600.",
             then=f"correct {line.where}, then repeat the command.",
         )
-    return max(hold, 60)  # a worker may ask for up to 60 s, whatever the node's default
+    return hold
 
 
 def _values(lines: Mapping[str, Line]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smallcluster import engine, images
+from smallcluster import engine, images, interrupts
 from smallcluster.errors import AskedWronglyError, MachineCannotError
 from smallcluster.images import Image
 from smallcluster.progress import Progress
@@ -22,7 +22,8 @@ def named(client: DockerClient, ref: str, progress: Progress) -> Image:
     """
     found = images.find(client, ref) or _pulled(client, ref, progress)
     _refuse_other_processor(client, ref, found)
-    return images.described(client, SERVER, ref, found)
+    with interrupts.deferred():  # a container that answers a question is gone before anything else happens
+        return images.described(client, SERVER, ref, found)
 
 
 def _pulled(client: DockerClient, ref: str, progress: Progress) -> EngineImage:

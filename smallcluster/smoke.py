@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from smallcluster import api, checks, interrupts, visits
 from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.cluster import Cluster
+from smallcluster.containers import BALANCER
 from smallcluster.errors import ExitCode
 from smallcluster.evidence import Evidence
 from smallcluster.progress import Progress
@@ -63,28 +64,42 @@ def smoke(cluster: Cluster, progress: Progress, *, keep: bool, began: float) -> 
     """
     visit = visits.begin("smoke", cluster, progress, keep=keep)
     findings: list[Finding] = []
-    problem = visit.go(lambda: findings.extend(run_checks(cluster, progress, visit.kept)))
+    problem = visit.go(lambda: run_checks(cluster, progress, visit.kept, findings))
     return SmokeReport(findings=tuple(findings), **visit.ended(problem, began))
 
 
-def run_checks(cluster: Cluster, progress: Progress, kept: Evidence) -> tuple[Finding, ...]:
-    """Run every check, several at a time; findings come in the checks' own order."""
+def run_checks(cluster: Cluster, progress: Progress, kept: Evidence, findings: list[Finding]) -> None:
+    """Run every check, all at a time; findings come in the checks' own order, secrets hidden.
+
+    Where the run is interrupted, `findings` has those that were there by then.
+    """
     with progress.step(f"{len(checks.ALL)} checks") as step:
         live = look_at(cluster, kept, step.say)
         pool = ThreadPoolExecutor(max_workers=len(checks.ALL))  # they spend their time waiting for answers
+        running: dict[str, Future[Finding]] = {}
         try:
             with interrupts.deferred():  # those that must wait for something begin first
-                by_waits = sorted(checks.ALL, key=lambda check: check.waits, reverse=True)
-                running = {check.id: pool.submit(check.run, live) for check in by_waits}
-            findings = tuple(running[check.id].result() for check in checks.ALL)
+                for check in sorted(checks.ALL, key=lambda check: check.waits, reverse=True):
+                    running[check.id] = pool.submit(check.run, live)
+            wait(running.values())
         finally:  # an interrupt must not wait for requests in flight: they end by their own timeouts
             pool.shutdown(wait=False, cancel_futures=True)
+            over = [running[check.id] for check in checks.ALL if check.id in running and running[check.id].done()]
+            findings += [one.result().hidden(kept.secrets) for one in over if not one.cancelled()]
+        _say_goodbye(live)
         holding = sum(finding.verdict is Verdict.HOLDS for finding in findings)
         waits = max(finding.waits for finding in findings)
         step.done(
             f"{holding} hold, {len(findings) - holding} do not; the longest wait that a check states: {waits:g} s"
         )
-    return findings
+
+
+def _say_goodbye(live: Live) -> None:
+    """Take the probes' worker registrations away, where the server lets a worker go."""
+    balancer = live.api(BALANCER)
+    for worker in sorted(live.workers):
+        if balancer.deregister_worker(worker).status in (None, 404, 405):
+            return
 
 
 def look_at(cluster: Cluster, kept: Evidence, say: Callable[[str], None]) -> Live:

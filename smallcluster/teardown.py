@@ -56,7 +56,7 @@ def remove_project(client: DockerClient, project: str, progress: Progress) -> bo
         began = time.monotonic()
         containers = _containers(client, project)
         problems = _remove_containers(containers, step)
-        problems += _remove_each((*_networks(client, project), *_volumes(client, project)))
+        problems += _remove_each((*_networks(client, project), *volumes_of(client, project)))
         left = everything(client, project)
         if left:
             raise MachineCannotError(
@@ -71,7 +71,7 @@ def remove_project(client: DockerClient, project: str, progress: Progress) -> bo
 
 def everything(client: DockerClient, project: str) -> list[str]:
     """Everything that the engine has of a project, by kind and name."""
-    found = (*_containers(client, project), *_networks(client, project), *_volumes(client, project))
+    found = (*_containers(client, project), *_networks(client, project), *volumes_of(client, project))
     return [f"{type(thing).__name__.lower()} {thing.name}" for thing in found]
 
 
@@ -145,7 +145,8 @@ def _networks(client: DockerClient, project: str) -> list[Any]:
     return list(client.networks.list(filters=_mine(project)))
 
 
-def _volumes(client: DockerClient, project: str) -> list[Any]:
+def volumes_of(client: DockerClient, project: str) -> list[Any]:
+    """The project's volumes: what keeps a cluster's data when its containers are gone."""
     return list(client.volumes.list(filters=_mine(project)))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smallcluster import engine, interrupts, locks, people
+from smallcluster import engine, files, interrupts, locks, people
 from smallcluster.containers import Container, read_containers
 from smallcluster.errors import AskedWronglyError, ExitCode
 from smallcluster.progress import Progress
@@ -109,19 +109,21 @@ def smoke(*, db: str, nodes: str, image: str, keep: bool, json: bool, junit: str
         from smallcluster.report import junit as junit_
 
         began, progress = time.monotonic(), _progress()
+        if junit:
+            files.refuse_unwritable(Path(junit).absolute())
         cluster = _cluster(db, nodes_asked(nodes), progress, image)
         with locks.exclusive(cluster.settings.db, "smoke"):
             report = smoke_.smoke(cluster, progress, keep=keep, began=began)
         data = machine.smoke_as_data(report)
-        if json:
-            _print(jsonlib.dumps(data, indent=2))
-        else:
-            console.print_smoke(report)
-        report.evidence.json("report", data)
+        report.evidence.json("report", data)  # first what stays, then what a reader may not wait for
         if junit:
             junit_.write(report, Path(junit))
         for line in annotations.lines(report) if progress.workflow_log else ():
             progress.line(line)
+        if json:
+            _print(jsonlib.dumps(data, indent=2))
+        else:
+            console.print_smoke(report)
         return report.exit_code
 
     people.run(body, debug=debug, as_json=json)
@@ -133,20 +135,21 @@ def bench(*, db: str, runs: str, seconds: str, polls: str, hold: str, json: bool
     def body() -> ExitCode:
         from smallcluster.bench import plan as plans
         from smallcluster.bench import run
+        from smallcluster.render import poll_hold
         from smallcluster.report import bench as reports
 
-        began, progress = time.monotonic(), Progress()
-        longest = int(_settings(db, 2, progress).value("DW_WORKER_POLL_TIMEOUT") or 30)
-        plan = plans.plan_asked(runs=runs, seconds=seconds, polls=polls, hold=hold, longest_hold=longest)
+        began, progress = time.monotonic(), _progress()
         cluster = _cluster(db, 0, progress)
+        longest = poll_hold(cluster.settings)
+        plan = plans.plan_asked(runs=runs, seconds=seconds, polls=polls, hold=hold, longest_hold=longest)
         with locks.exclusive(cluster.settings.db, "bench"):
             report = run.bench(cluster, progress, plan, began=began)
         data = reports.bench_as_data(report)
+        report.evidence.json("bench", data)
         if json:
             _print(jsonlib.dumps(data, indent=2))
         else:
             reports.print_bench(report)
-        report.evidence.json("bench", data)
         return report.exit_code
 
     people.run(body, debug=debug, as_json=json)

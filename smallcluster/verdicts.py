@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from smallcluster.errors import ExitCode
+from smallcluster.redaction import redact
 
 
 class Verdict(StrEnum):
@@ -68,6 +69,17 @@ class Finding:
     def verdict(self) -> Verdict:
         """The judgement's verdict."""
         return self.judgement.verdict
+
+    def hidden(self, secrets: tuple[str, ...]) -> Finding:
+        """The finding without any secret that a server has put into its answers."""
+        said = self.judgement
+        clean = replace(
+            said,
+            evidence=tuple(redact(line, secrets) for line in said.evidence),
+            expected=redact(said.expected, secrets),
+            cause=redact(said.cause, secrets),
+        )
+        return replace(self, judgement=clean)
 
 
 def merged(findings: Sequence[Finding]) -> Verdict:

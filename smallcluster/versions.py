@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REMEMBERED = STATE / "image-versions.json"
 """What images said, by service and image id: an id names a content, so its answer never changes."""
+ANSWER_SECONDS = 30
 _WRITING = threading.Lock()
 
 
@@ -91,18 +92,21 @@ def ask(client: DockerClient, service: str, ref: str, image_id: str) -> str:
 
 
 def run(client: DockerClient, image_id: str, program: str, arguments: Sequence[str]) -> str:
-    """Run a program of an image to its end, without a network, and return what it prints."""
-    printed = client.containers.run(
+    """Run a program of an image to its end, without a network, and return what it prints. Leaves no container."""
+    container = client.containers.create(
         image_id,
         list(arguments),
         entrypoint=[program],
         environment={"PYTHONDONTWRITEBYTECODE": "1"},
         labels={IMAGE_LABEL: "version-question"},
         network_mode="none",
-        remove=True,
-        stderr=True,
     )
-    return bytes(printed).decode(errors="replace")
+    try:
+        container.start()
+        container.wait(timeout=ANSWER_SECONDS)
+        return bytes(container.logs(stdout=True, stderr=True)).decode(errors="replace")
+    finally:
+        container.remove(force=True, v=True)
 
 
 def remembered(service: str, image_id: str) -> str | None:

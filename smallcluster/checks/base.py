@@ -44,6 +44,8 @@ class Live:
     """How the cluster's nodes speak to workers, by their own word."""
     offers: frozenset[Need] = frozenset(Need)
     """What this cluster lets a probe use; a check that needs more is unknown here."""
+    workers: set[str] = field(default_factory=set)
+    """The ids under which probes have registered workers, to be deregistered when all have looked."""
     _facts: dict[Any, Future[Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,11 @@ from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 INFO = "/api/cluster/info"
 REQUESTS_PER_WAY = 12
-"""How many requests each way of connecting sends to see every node behind the balancer."""
+"""How many requests each way of connecting sends at least to see every node behind the balancer."""
+MOST_REQUESTS = 60
+PAUSE_SECONDS = 0.05
+"""What lies between further requests, for a node that has not been seen yet: others' requests take turns with ours, and
+the balancer leaves a node out for a second after a failed connection."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +56,23 @@ def spread(live: Live) -> Spread:
     """Ask through the balancer who answers, over many connections and over one kept alive."""
     import requests
 
-    separate = _asked(live.api(BALANCER))
+    separate = _asked(live.api(BALANCER), len(live.nodes))
     with requests.Session() as session:
-        kept = _asked(live.api(BALANCER, session))
+        kept = _asked(live.api(BALANCER, session), len(live.nodes))
     failures = [exchange.shown for exchange in (*separate, *kept) if not exchange.ok]
     ids = [[text(one.body.get("server_id")) for one in way if one.ok] for way in (separate, kept)]
     return Spread(live.nodes, tuple(ids[0]), tuple(ids[1]), tuple(failures))
 
 
-def _asked(api: Api) -> list[Exchange]:
-    """Ask who answers, again and again; the first failure says enough, and a hung node must not cost a minute."""
-    answers = []
-    for _ in range(REQUESTS_PER_WAY):
+def _asked(api: Api, nodes: int) -> list[Exchange]:
+    """Ask who answers until all have; the first failure says enough, and a hung node must not cost a minute."""
+    answers: list[Exchange] = []
+    while len(answers) < MOST_REQUESTS:
         answers.append(api.get(INFO))
-        if not answers[-1].ok:
+        enough = len(answers) >= REQUESTS_PER_WAY
+        if not answers[-1].ok or (enough and len({text(one.body.get("server_id")) for one in answers}) >= nodes):
             break
+        time.sleep(PAUSE_SECONDS if enough else 0)
     return answers
 
 

@@ -54,14 +54,20 @@ def pruning(live: Live) -> Pruning:
     One more run is moved past retention when the first is gone: once that one is gone too, the round that took the
     first is over, and whatever else it would have taken is gone.
     """
-    seen = Pruning()
-    runs = _made(live, seen)
+    seen, worker = Pruning(), Worker(live, "retention")
+    runs = _made(worker, seen)
     if seen.problem is not None:
         return seen
     for name in ("past", "witness"):
+        there = live.api(BALANCER).describe(runs[name].workflow, runs[name].id)
+        if there.status != 200:
+            seen.problem = there
+            return seen
         _backdate(live, runs[name])
-        seen.gone[name] = _pruned(live, runs[name])
-        if not seen.gone[name]:
+        answer = _pruned(live, runs[name])
+        seen.gone[name] = answer.status == 404
+        if answer.status != 404:
+            seen.problem = None if answer.ok else answer
             return seen
     seen.rows = {table: _rows(live, table, runs["past"].id) for table in TABLES}
     seen.kept = {
@@ -69,17 +75,20 @@ def pruning(live: Live) -> Pruning:
         for name in ("within", "just closed", "open")
         for node in live.nodes
     }
+    if task := task_in(worker.poll(BALANCER)):  # the open run's, which has served its purpose
+        finish(live.api(BALANCER), task)
     return seen
 
 
-def _made(live: Live, seen: Pruning) -> Mapping[str, Run]:
-    """Three closed runs, one of them still within retention, and an open one that began long ago."""
+def _made(worker: Worker, seen: Pruning) -> Mapping[str, Run]:
+    """Closed runs, one of them still within retention and one just closed, and an open one that began long ago."""
+    live = worker.live
     namespace = live.settings.value("DW_DEFAULT_NAMESPACE") or "default"
     told = live.api(BALANCER).get(f"/api/namespaces/{namespace}")
     seen.retention = whole(told.body.get("retention_days"))
     seen.problem = None if seen.retention else told
-    worker, days = Worker(live, "retention"), seen.retention
     worker.register(BALANCER)
+    days = seen.retention
     wanted = {
         "past": ("closed_at", days + 1.0),
         "witness": ("closed_at", days + 0.01),
@@ -112,17 +121,18 @@ def _backdate(live: Live, run: Run) -> None:
     live.cluster.query(f"UPDATE workflow_runs SET {run.column} = {moment} WHERE id = '{run.id}'")  # noqa: S608 - our ids
 
 
-def _pruned(live: Live, run: Run) -> bool:
-    """Wait until the run is gone; whether it went in time."""
+def _pruned(live: Live, run: Run) -> Exchange:
+    """Wait until the run is gone; gives the last answer, which is a 200 where it is still there."""
+    last = live.api(BALANCER).describe(run.workflow, run.id)
 
     def there() -> str | None:
-        answer = live.api(BALANCER).describe(run.workflow, run.id)
-        return None if answer.status == 404 else f"history:prune to take {run.workflow}"
+        nonlocal last
+        last = live.api(BALANCER).describe(run.workflow, run.id)
+        return f"history:prune to take {run.workflow}" if last.status == 200 else None
 
     with suppress(ClusterBrokenError):  # the judge sees a run that is still there, and says so
         waiting.until_none("it is pruned", there, deadline=PATIENCE_SECONDS)
-        return True
-    return False
+    return last
 
 
 def _rows(live: Live, table: str, run: str) -> int:
@@ -149,8 +159,11 @@ def closed_run_is_pruned(seen: Pruning) -> Judgement:
             then="invoke logs --service=scheduler",
         )
     left = [f"{count} rows of it left in {table}" for table, count in seen.rows.items() if count]
-    lost = [f"{name}: {answer.shown}" for name, answer in seen.kept.items() if not answer.ok]
-    evidence = [f"closed {seen.retention + 1} days ago, {seen.retention} kept: pruned", *left, *lost]
+    lost = [f"{name}: {answer.shown}" for name, answer in seen.kept.items() if answer.status == 404]
+    unseen = [
+        f"{name}: {answer.shown}" for name, answer in seen.kept.items() if not (answer.ok or answer.status == 404)
+    ]
+    evidence = [f"closed {seen.retention + 1} days ago, {seen.retention} kept: pruned", *left, *lost, *unseen]
     if left or lost:
         return broken(
             *evidence,
@@ -158,6 +171,8 @@ def closed_run_is_pruned(seen: Pruning) -> Judgement:
             cause="the pass deletes too little or too much.",
             then="invoke logs --service=scheduler",
         )
+    if unseen:
+        return unknown(*evidence, cause="not every node told whether the runs that must stay are there.")
     if not seen.gone.get("witness"):
         return unknown(*evidence, cause="no later round was seen, so more may be deleted yet.")
     return holds(*evidence, f"still there: {', '.join(seen.kept)}")

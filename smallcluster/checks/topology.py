@@ -30,6 +30,9 @@ A line that a pass could not run, or a start-up line that only names the passes,
 FIRST_ROUND_SECONDS = 15.0
 """How long a scheduler that has just started may take for its first round (published rhythm: 10 s)."""
 
+LOG_LINES = 2000
+"""How much of the scheduler's log is read: many rounds, of however long a life."""
+
 NEVER = datetime(1, 1, 2, tzinfo=UTC)
 """The engine writes the year 1 for what has not happened."""
 
@@ -85,7 +88,7 @@ def scheduler_log(live: Live) -> SchedulerLog:
     seen = {"text": ""}
 
     def missing() -> str | None:
-        seen["text"] = live.cluster.log_of(container)
+        seen["text"] = live.cluster.log_of(container, tail=LOG_LINES)
         absent = [name for name, pattern in PASSES.items() if not pattern.search(seen["text"])]
         return f"the scheduler's first round ({', '.join(absent)})" if absent else None
 

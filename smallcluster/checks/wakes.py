@@ -59,18 +59,19 @@ def wakes(live: Live) -> tuple[Wake, ...]:
 
 def _tries(live: Live, waiting: str, starting: str) -> Iterator[Wake]:
     """Try again and again; the first failure says enough, and a dead node must not cost a held poll for each try."""
-    for _ in range(TRIES):
-        wake = _wake(live, waiting, starting)
+    worker = Worker(live, "wake")
+    registered = worker.register(waiting)
+    if not registered.ok:
+        yield Wake(waiting=waiting, starting=starting, polled=registered, started=registered, seconds=0.0, held=False)
+        return
+    for number in range(TRIES):
+        wake = _wake(worker, number, waiting, starting)
         yield wake
         if not wake.woken:
             return
 
 
-def _wake(live: Live, waiting: str, starting: str) -> Wake:
-    worker = Worker(live, "wake")
-    registered = worker.register(waiting)
-    if not registered.ok:
-        return Wake(waiting=waiting, starting=starting, polled=registered, started=registered, seconds=0.0, held=False)
+def _wake(worker: Worker, number: int, waiting: str, starting: str) -> Wake:
     answered: list[tuple[Exchange, float]] = []
 
     def poll() -> None:
@@ -81,7 +82,7 @@ def _wake(live: Live, waiting: str, starting: str) -> Wake:
     waiter.start()
     waiter.join(LEAD_SECONDS)
     held = waiter.is_alive()
-    started = worker.start(starting)
+    started = worker.start(starting, f"-{number}")
     told = time.monotonic()
     waiter.join()
     exchange, came = answered[0]
@@ -94,7 +95,7 @@ def _wake(live: Live, waiting: str, starting: str) -> Wake:
         held=held,
     )
     if wake.woken:
-        finish(live.api(starting), task_in(exchange))
+        finish(worker.live.api(starting), task_in(exchange))
     return wake
 
 

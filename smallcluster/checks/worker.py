@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import requests
 
 from smallcluster.api import Api, Exchange, JsonBody, with_own_input
-from smallcluster.bodies import mapping
+from smallcluster.bodies import mapping, seconds
 from smallcluster.checks.base import Live
 
 HOLD_SECONDS = 5
 """How long a node may hold a poll for work that is there already, or is about to be."""
+
+CROWDED_SECONDS = 20.0
+"""How long a poll is sent again to a node that says it holds as many as it can."""
 
 WORKFLOW_TYPE = "smallcluster.smoke"
 ACTIVITY_TYPE = "smallcluster.smoke.activity"
@@ -47,6 +51,7 @@ class Worker:
 
     def register(self, route: str) -> Exchange:
         """Register for the one workflow type and the one activity type."""
+        self.live.workers.add(self.name)
         return self.live.api(route).register_worker(self.name, self.queue, self.workflow_type, ACTIVITY_TYPE)
 
     def start(self, route: str, suffix: str = "", session: requests.Session | None = None) -> Exchange:
@@ -56,7 +61,8 @@ class Worker:
 
     def poll(self, route: str, hold: int = HOLD_SECONDS, session: requests.Session | None = None) -> Exchange:
         """Poll for a workflow task."""
-        return self.live.api(route, session).poll_workflow_task(self.name, self.queue, hold)
+        api = self.live.api(route, session)
+        return _admitted(lambda: api.poll_workflow_task(self.name, self.queue, hold))
 
     def wait_for_task(self, route: str, patience: float) -> Exchange:
         """Poll until there is a workflow task, or for `patience` seconds: a server may hold a poll for less than that.
@@ -71,7 +77,19 @@ class Worker:
 
     def poll_activity(self, route: str, hold: int = HOLD_SECONDS) -> Exchange:
         """Poll for an activity task."""
-        return self.live.api(route).poll_activity_task(self.name, self.queue, hold)
+        api = self.live.api(route)
+        return _admitted(lambda: api.poll_activity_task(self.name, self.queue, hold))
+
+
+def _admitted(poll: Callable[[], Exchange]) -> Exchange:
+    """Poll, and again where a node that holds all the polls it can says, as the protocol has it, to come back later."""
+    deadline = time.monotonic() + CROWDED_SECONDS
+    while True:
+        answer = poll()
+        crowded = answer.status == 429 and answer.body.get("reason") == "long_poll_capacity_exhausted"
+        if not crowded or time.monotonic() > deadline:
+            return answer
+        time.sleep(min(seconds(answer.body.get("retry_after_seconds")) or 1.0, 5.0))
 
 
 def task_in(answer: Exchange | None) -> JsonBody:

@@ -82,11 +82,17 @@ def test_a_cluster_of_such_an_image_is_brought_up_and_proven(
 
 @pytest.mark.once
 def test_an_image_that_is_not_here_or_no_server_is_refused(invoke: Invoke, client: Any, db: str) -> None:
+    nothing_in_it = bytes(10_240)  # an empty tar archive
+    imported = client.api.import_image_from_data(nothing_in_it, repository="smallcluster-test/empty", tag="1")
+    assert "error" not in imported, imported
     for image, code, words in (
         ("smallcluster-test/nothing:1", 13, "could not be pulled"),
+        ("smallcluster-test/empty:1", 12, "is not a Durable Workflow Server"),
         (resolve_service("redis").ref, 12, "is not a Durable Workflow Server"),
     ):
         ran = invoke("smoke", f"--db={db}", f"--image={image}")
         assert ran.code == code, ran.err
         assert words in ran.err
-        assert not leftovers(client, db)
+    client.images.remove("smallcluster-test/empty:1", force=True)
+    assert not client.containers.list(all=True, filters={"label": "io.smallcluster.image=version-question"})
+    assert not leftovers(client, db)

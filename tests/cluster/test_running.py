@@ -261,6 +261,21 @@ def test_a_stopped_cluster_is_told_and_started_again(invoke: Invoke, client: Any
 
 
 @pytest.mark.once
+def test_a_volume_that_is_left_alone_is_neither_taken_over_by_a_smoke_nor_lost(
+    invoke: Invoke, client: Any, db: str
+) -> None:
+    for one in containers(client, db).values():
+        client.containers.get(one.id).remove(force=True)
+    ran = invoke("smoke", f"--db={db}", "--junit=/proc/no/such.xml")
+    assert (ran.code, "can't be written" in ran.err) == (13, True)
+    ran = invoke("smoke", f"--db={db}")
+    assert ran.code == 13
+    assert f"`invoke up --db={db}` starts it again with its data" in ran.err
+    assert invoke("up", f"--db={db}").code == 0
+    _until_smoke_holds(invoke, db)
+
+
+@pytest.mark.once
 def test_half_a_cluster_is_neither_checked_nor_completed(invoke: Invoke, client: Any, db: str) -> None:
     client.containers.get(containers(client, db)["scheduler"].id).remove(force=True)
     for verb in ("smoke", "up"):

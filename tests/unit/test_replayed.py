@@ -16,7 +16,8 @@ from support.replay import TOKEN, Call, Replayed
 
 from smallcluster import api, checks
 from smallcluster.api import Credentials, Exchange, Speech
-from smallcluster.checks import activities, races, retention, schedules, wakes
+from smallcluster.checks import activities, identity, races, retention, schedules, wakes
+from smallcluster.checks import worker as workers
 from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.checks.worker import Worker
@@ -64,7 +65,9 @@ def smoked(server: Replayed, spoil: Spoil = faithful, ids: Collection[str] = IDS
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer tries and shorter waits than against a real cluster."""
     for module, name, value in (
-        (races, "TASKS", 20), (races, "DEADLINE_SECONDS", 1.5), (wakes, "TRIES", 3), (wakes, "LEAD_SECONDS", 0.05),
+        (races, "TASKS", 20), (races, "DEADLINE_SECONDS", 1.5), (identity, "PAUSE_SECONDS", 0.0),
+        (identity, "MOST_REQUESTS", 14),
+        (workers, "CROWDED_SECONDS", 0.0), (wakes, "TRIES", 3), (wakes, "LEAD_SECONDS", 0.05),
         (schedules, "LEADS_SECONDS", (0.6, 1.8)), (schedules, "PATIENCE_SECONDS", 3),
         (activities, "PATIENCE_SECONDS", 3),
     ):  # fmt: skip

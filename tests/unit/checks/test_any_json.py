@@ -16,7 +16,7 @@ from support.replay import TOKEN, Call, Replayed
 
 from smallcluster import checks
 from smallcluster.api import Api, Credentials, JsonBody, Plane
-from smallcluster.checks import activities, races, retention, schedules, wakes, worker
+from smallcluster.checks import activities, identity, races, retention, schedules, wakes, worker
 from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.checks.judging import lacking, refused
@@ -56,7 +56,9 @@ class Eager(Replayed):
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that give up at once; the server's rounds follow one another without a pause."""
     for module, name, value in (
-        (races, "TASKS", 4), (races, "DEADLINE_SECONDS", 0.05), (wakes, "TRIES", 2), (wakes, "LEAD_SECONDS", 0.0),
+        (races, "TASKS", 4), (races, "DEADLINE_SECONDS", 0.05), (identity, "PAUSE_SECONDS", 0.0),
+        (identity, "MOST_REQUESTS", 14),
+        (worker, "CROWDED_SECONDS", 0.0), (wakes, "TRIES", 2), (wakes, "LEAD_SECONDS", 0.0),
         (schedules, "PATIENCE_SECONDS", 0.02), (activities, "PATIENCE_SECONDS", 0.02), (worker, "HOLD_SECONDS", 0),
         (activities, "TIMEOUT_SECONDS", 0), (retention, "PATIENCE_SECONDS", 0.0), (replay, "ROUND_SECONDS", 0.001),
     ):  # fmt: skip

@@ -51,11 +51,16 @@ def test_firings(changed: dict[str, Any], verdict: str) -> None:
     assert due_schedule_fires_once.judge(replace(GOOD, **changed)).verdict.value == verdict
 
 
+LATE_BY_ITS_CLOCK = {"created_at": "2026-01-01T00:00:02Z"}
+
+
 @pytest.mark.parametrize(
     ("told", "verdict"),
     [
-        ({"info": {"next_fire": "2026-01-01T01:00:01+00:00"}}, "unknown"),  # as 0.2.10 tells it
-        ({"next_fire_at": "2026-01-01T01:00:01Z"}, "unknown"),
+        ({"info": {"next_fire": "2026-01-01T01:00:01+00:00"}, **LATE_BY_ITS_CLOCK}, "unknown"),  # as 0.2.10 tells it
+        ({"next_fire_at": "2026-01-01T01:00:01Z", **LATE_BY_ITS_CLOCK}, "unknown"),
+        ({"next_fire_at": "2026-01-01T01:00:01Z"}, "broken"),  # in time, moved on, and nothing started
+        ({"next_fire_at": "2026-01-01T01:00:01Z", "created_at": "2026-01-01T00:00:00Z"}, "broken"),
         ({"info": {"next_fire": "2026-01-01T00:00:01+00:00"}}, "broken"),  # due, and nobody fires it
         ({"next_fire_at": "soon"}, "broken"),
         ({}, "broken"),
