@@ -138,3 +138,11 @@ def test_junit_hides_secrets(report: Any, settings: Settings, tmp_path: Path) ->
     secret = settings.value("DW_AUTH_TOKEN")
     junit.write(report(finding(holds(f"token {secret}"))), tmp_path / "out.xml")
     assert secret not in (tmp_path / "out.xml").read_text()
+
+
+def test_what_a_server_echoes_is_hidden_before_any_printer_sees_it() -> None:
+    said = finding(broken("401 token s3cret refused", expected="s3cret", cause="s3cret."))
+    clean = said.hidden(("s3cret",))
+    assert "s3cret" not in str(clean)
+    assert clean.judgement.evidence == ("401 token (hidden) refused",)
+    assert clean.verdict is said.verdict
