@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from dw_refserver.broker import Broker
 from dw_refserver.settings import Settings
 from dw_refserver.signals import Signals
 from dw_refserver.store import namespaces
@@ -22,6 +23,7 @@ class Node:
     db: Database
     hub: Hub
     signals: Signals
+    broker: Broker
     known: dict[str, float] = field(default_factory=dict)
 
     async def knows_namespace(self, namespace: str) -> bool:
@@ -37,4 +39,6 @@ class Node:
 def build(settings: Settings) -> Node:
     """Put a node together; nothing is contacted yet."""
     db, hub = Database(settings.database, settings.server_id), Hub()
-    return Node(settings, db, hub, Signals(settings.redis, hub, db, settings.reprobe_interval))
+    broker = Broker(settings)
+    signals = Signals(settings.redis, hub, db, settings.reprobe_interval, broker.due)
+    return Node(settings, db, hub, signals, broker)

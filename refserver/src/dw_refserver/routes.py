@@ -12,6 +12,7 @@ from dw_refserver import (
     control,
     listings,
     namespaces,
+    queries,
     readiness,
     schedules,
     worker_tasks,
@@ -32,6 +33,9 @@ _TASKS = "/api/worker/workflow-tasks"
 _TASK = f"{_TASKS}/{{task_id}}"
 _ACTIVITIES = "/api/worker/activity-tasks"
 _ACTIVITY = f"{_ACTIVITIES}/{{task_id}}"
+_QUERY = "/query/{operation_name}"
+_QUERIES = "/api/worker/query-tasks"
+_QUERY_TASK = f"{_QUERIES}/{{query_task_id}}"
 _LOST_POLL = {"task": None, "poll_status": "backend_unavailable", "retry_same_poll_request_id": True}
 
 ENDPOINTS = (
@@ -48,6 +52,8 @@ ENDPOINTS = (
     Endpoint("GET", _RUNS, listings.list_runs, _CONTROL, "list_runs"),
     Endpoint("GET", _RUN, control.describe_run, _CONTROL, "describe_run"),
     Endpoint("GET", f"{_RUN}/history", listings.history_page, _CONTROL, "history"),
+    Endpoint("POST", f"/api/workflows/{{workflow_id}}{_QUERY}", queries.ask, _CONTROL, "query"),
+    Endpoint("POST", f"{_RUN}{_QUERY}", queries.ask, _CONTROL, "query"),
     Endpoint("GET", _SCHEDULES, schedules.listing, _CONTROL),
     Endpoint("POST", _SCHEDULES, schedules.create, _CONTROL),
     Endpoint("GET", _SCHEDULE, schedules.describe, _CONTROL),
@@ -67,6 +73,9 @@ ENDPOINTS = (
     Endpoint("POST", f"{_ACTIVITY}/heartbeat", activity_tasks.heartbeat, (WORKER,), "heartbeat_activity_task"),
     Endpoint("POST", f"{_ACTIVITY}/complete", activity_tasks.complete, (WORKER,), "complete_activity_task"),
     Endpoint("POST", f"{_ACTIVITY}/fail", activity_tasks.fail, (WORKER,), "fail_activity_task"),
+    Endpoint("POST", f"{_QUERIES}/poll", queries.poll, (WORKER,), "poll_query_task", lost=_LOST_POLL),
+    Endpoint("POST", f"{_QUERY_TASK}/complete", queries.complete, (WORKER,), "complete_query_task"),
+    Endpoint("POST", f"{_QUERY_TASK}/fail", queries.fail, (WORKER,), "fail_query_task"),
 )
 
 

@@ -5,17 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import Float, Row, String, bindparam, select, update
 from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from dw_refserver.store.database import Database
-from dw_refserver.store.dialect import now, seconds_until
+from dw_refserver.store.dialect import now, seconds_until, supports
 from dw_refserver.store.tables import workers
 
 _KEY = (workers.c.namespace == bindparam("ns")) & (workers.c.worker_id == bindparam("worker"))
 _FIND = select(workers, seconds_until(workers.c.last_heartbeat_at).label("heard_in")).where(_KEY)
 _BEAT = update(workers).where(_KEY).values(last_heartbeat_at=now(), updated_at=now())
+
+_ABLE = (
+    select(workers.c.worker_id)
+    .where(workers.c.namespace == bindparam("ns"), workers.c.task_queue == bindparam("q"))
+    .where(workers.c.status == "active", workers.c.runtime != "php")
+    .where(seconds_until(workers.c.last_heartbeat_at) >= -bindparam("stale_after", type_=Float))
+    .where(supports(workers.c.supported_workflow_types, bindparam("type", type_=String)))
+    .limit(1)
+)
+
+
+async def any_able(db: Database, namespace: str, queue: str, workflow_type: str, stale_after: float) -> bool:
+    """Whether an active worker of the queue, heard of lately, can run the type; one that runs PHP can't be asked."""
+    values = {"ns": namespace, "q": queue, "type": workflow_type, "stale_after": stale_after}
+    return await db.one(_ABLE, values) is not None
 
 
 async def find(db: Database, namespace: str, worker_id: str) -> Row[Any] | None:
