@@ -22,7 +22,7 @@ _KINDS = ("application", "timeout", "cancellation", "malformed_output", "handler
 async def poll(call: Call) -> Answer:
     """POST /api/worker/activity-tasks/poll: an activity at once, or as soon as there is one, or none in time."""
     fields = Fields(call.body)
-    claimed, status = await hold(call, fields, "activity", activities.claim)
+    claimed, status = await hold(call, fields, "activity", call.node.gate.within(activities.claim))
     if claimed is None:
         return Answer({"task": None, "poll_status": status})
     return Answer({"task": _task_body(call, claimed), "poll_status": status})

@@ -86,7 +86,7 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= 'leased' and status ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'status', ARGV[2], 'result', ARGV[3])
 redis.call('HDEL', KEYS[1], 'asked')
-redis.call('LREM', KEYS[2], 1, ARGV[4])
+if KEYS[2] then redis.call('LREM', KEYS[2], 1, ARGV[4]) end
 return 1
 """
 """Close a task that is leased, or in the status of the first argument."""
@@ -202,8 +202,7 @@ class Broker:
 
     async def settle(self, task_id: str, status: str, result: Any) -> bool:
         """Close a leased task with what its worker says; false if somebody has closed it meanwhile."""
-        keys = self._task(task_id), f"{self.prefix}none"
-        return bool(await self._script(_END, keys, "leased", status, orjson.dumps(result), ""))
+        return bool(await self._script(_END, [self._task(task_id)], "leased", status, orjson.dumps(result)))
 
     async def abandon(self, query: Query) -> bool:
         """Close a task that nobody waits for any longer; false if it is closed already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from dw_refserver.admission import Gate
 from dw_refserver.broker import Broker
 from dw_refserver.settings import Settings
 from dw_refserver.signals import Signals
@@ -24,6 +25,7 @@ class Node:
     hub: Hub
     signals: Signals
     broker: Broker
+    gate: Gate
     known: dict[str, float] = field(default_factory=dict)
 
     async def knows_namespace(self, namespace: str) -> bool:
@@ -41,4 +43,4 @@ def build(settings: Settings) -> Node:
     db, hub = Database(settings.database, settings.server_id), Hub()
     broker = Broker(settings)
     signals = Signals(settings.redis, hub, db, settings.reprobe_interval, broker.due)
-    return Node(settings, db, hub, signals, broker)
+    return Node(settings, db, hub, signals, broker, Gate(settings))

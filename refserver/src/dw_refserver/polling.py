@@ -14,7 +14,7 @@ from dw_refserver.store import workers
 from dw_refserver.store.database import Database
 from dw_refserver.store.tasks import Poll
 from dw_refserver.validation import Fields
-from dw_refserver.wake import Closing, Queue, Waiter
+from dw_refserver.wake import Closing, NotNow, Queue, Waiter
 
 T = TypeVar("T")
 
@@ -22,10 +22,6 @@ _TYPES = {
     "workflow": "supported_workflow_types", "activity": "supported_activity_types", "query": "supported_workflow_types",
 }  # fmt: skip
 """Which of a worker's lists says what it can run, per kind of task."""
-
-
-class NotNow(Exception):  # noqa: N818 - an answer, not a fault
-    """Nothing may be handed out at the moment; the argument is the poll's status if that doesn't change in time."""
 
 
 async def hold(

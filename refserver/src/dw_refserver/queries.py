@@ -12,14 +12,14 @@ from sqlalchemy import Row
 from dw_refserver.broker import ATTEMPT, OPEN, RESULT, TASK, BrokerLostError, Query, QueueFullError, refusal
 from dw_refserver.engine import Refused
 from dw_refserver.http import Answer, Call
-from dw_refserver.polling import NotNow, hold, misfit
+from dw_refserver.polling import hold, misfit
 from dw_refserver.protocol import iso, no_run, no_workflow
 from dw_refserver.store import history, workers, workflows
 from dw_refserver.store.database import Database
 from dw_refserver.store.tasks import Poll
 from dw_refserver.ulid import new_ulid
 from dw_refserver.validation import Fields, arguments_of, is_envelope
-from dw_refserver.wake import Closing, Queue
+from dw_refserver.wake import Closing, NotNow, Queue
 from dw_refserver.worker_tasks import event_body
 
 _WHOLE = 2**31 - 1

@@ -10,11 +10,13 @@ from dw_refserver import (
     activity_tasks,
     cluster_info,
     control,
+    fleet,
     listings,
     namespaces,
     queries,
     readiness,
     schedules,
+    task_queues,
     worker_tasks,
     workers,
 )
@@ -33,6 +35,7 @@ _TASKS = "/api/worker/workflow-tasks"
 _TASK = f"{_TASKS}/{{task_id}}"
 _ACTIVITIES = "/api/worker/activity-tasks"
 _ACTIVITY = f"{_ACTIVITIES}/{{task_id}}"
+_WORKER = "/api/workers/{worker_id}"
 _QUERY = "/query/{operation_name}"
 _QUERIES = "/api/worker/query-tasks"
 _QUERY_TASK = f"{_QUERIES}/{{query_task_id}}"
@@ -62,6 +65,11 @@ ENDPOINTS = (
     Endpoint("POST", f"{_SCHEDULE}/pause", schedules.pause, _CONTROL),
     Endpoint("POST", f"{_SCHEDULE}/resume", schedules.resume, _CONTROL),
     Endpoint("POST", f"{_SCHEDULE}/trigger", schedules.trigger, _CONTROL),
+    Endpoint("GET", "/api/task-queues", task_queues.listing, _CONTROL),
+    Endpoint("GET", "/api/task-queues/{task_queue}", task_queues.show, _CONTROL),
+    Endpoint("GET", "/api/workers", fleet.listing, _CONTROL),
+    Endpoint("GET", _WORKER, fleet.show, _CONTROL),
+    Endpoint("DELETE", _WORKER, fleet.remove, (ADMIN,)),
     Endpoint("POST", "/api/worker/register", workers.register, _ANYBODY, "register_worker"),
     Endpoint("POST", "/api/worker/heartbeat", workers.heartbeat, (WORKER,), "heartbeat_worker"),
     Endpoint("POST", f"{_TASKS}/poll", worker_tasks.poll, (WORKER,), "poll_workflow_task", lost=_LOST_POLL),

@@ -78,6 +78,7 @@ async def _run(settings: Settings, listening: socket.socket) -> int:
     finally:
         await node.signals.stop()
         await node.broker.redis.aclose()
+        await node.gate.redis.aclose()
         await node.db.dispose()
     log("stopped")
     return 0

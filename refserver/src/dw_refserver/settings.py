@@ -12,6 +12,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dw_refserver.budgets import Budget, Budgets, overrides_of
+
 WORKER, OPERATOR, ADMIN = "worker", "operator", "admin"
 _DATABASES = {"mysql": 3306, "pgsql": 5432}
 
@@ -96,6 +98,7 @@ class Settings:
     workflow_task_lease: float
     activity_task_lease: float
     queries: Queries
+    budgets: Budgets
     heartbeat_interval: int
     stale_after: int
     retention_days: int
@@ -171,6 +174,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             ttl=read.whole("DW_QUERY_TASK_TTL_SECONDS", 180, 60, 86_400),
             most_pending=read.whole("DW_QUERY_TASK_MAX_PENDING_PER_QUEUE", 1024, 1, 10_000),
         ),
+        budgets=_budgets(read),
         heartbeat_interval=heartbeat,
         stale_after=read.whole("DW_WORKER_STALE_AFTER_SECONDS", max(3 * heartbeat, 30), 1, 86_400),
         retention_days=read.whole("DW_HISTORY_RETENTION_DAYS", 30, 1, 365),
@@ -225,6 +229,19 @@ def _database(read: _Reader) -> Database:
         user=read.text("DB_USERNAME", "workflow"),
         password=read.text("DB_PASSWORD"),
     )
+
+
+def _budgets(read: _Reader) -> Budgets:
+    def limit(kind: str, scope: str) -> int | None:
+        """0 is no limit."""
+        return read.whole(f"DW_{kind.upper()}_TASK_MAX_ACTIVE_LEASES_PER_{scope}", 0, 0, 1_000_000_000) or None
+
+    general = {kind: Budget(limit(kind, "QUEUE"), limit(kind, "NAMESPACE")) for kind in ("workflow", "activity")}
+    try:
+        overrides = overrides_of(read.text("DW_TASK_QUEUE_ADMISSION_OVERRIDES", "{}"))
+    except ValueError as why:
+        raise SettingsError(f"DW_TASK_QUEUE_ADMISSION_OVERRIDES {why}.") from None
+    return Budgets(general, overrides)
 
 
 def _redis(read: _Reader) -> Redis:

@@ -27,6 +27,10 @@ class Closing(Exception):  # noqa: N818 - an order to go home, not a fault
     """The node is shutting down; held polls are answered empty."""
 
 
+class NotNow(Exception):  # noqa: N818 - an answer, not a fault
+    """Nothing may be handed out at the moment; the argument is the poll's status if that doesn't change in time."""
+
+
 @dataclass(eq=False, slots=True)
 class Waiter:
     """One held poll. `types` are the targets its worker can run; none means any."""

@@ -31,7 +31,7 @@ async def poll(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/poll: a task at once, or as soon as there is one, or none in time."""
     fields = Fields(call.body)
     size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
-    claimed, status = await hold(call, fields, "workflow", tasks.claim)
+    claimed, status = await hold(call, fields, "workflow", call.node.gate.within(tasks.claim))
     if claimed is None:
         return Answer({"task": None, "poll_status": status})
     upto = min(claimed.last_history_sequence, size)

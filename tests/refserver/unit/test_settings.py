@@ -32,6 +32,11 @@ def test_a_query_waits_as_long_as_a_poll_and_is_leased_as_long_as_a_workflow_tas
         ({"DW_V2_MULTI_NODE": "perhaps"}, "DW_V2_MULTI_NODE"),
         ({"DW_ACTIVITY_TASK_TIMEOUT": "0"}, "DW_ACTIVITY_TASK_TIMEOUT"),
         ({"QUEUE_CONNECTION": "database"}, "QUEUE_CONNECTION"),
+        ({"DW_WORKFLOW_TASK_MAX_ACTIVE_LEASES_PER_QUEUE": "-1"}, "DW_WORKFLOW_TASK_MAX_ACTIVE_LEASES_PER_QUEUE"),
+        (
+            {"DW_ACTIVITY_TASK_MAX_ACTIVE_LEASES_PER_NAMESPACE": "few"},
+            "DW_ACTIVITY_TASK_MAX_ACTIVE_LEASES_PER_NAMESPACE",
+        ),
         ({"DW_QUERY_TASK_TIMEOUT": "0"}, "DW_QUERY_TASK_TIMEOUT"),
         ({"DW_QUERY_TASK_LEASE_TIMEOUT": "soon"}, "DW_QUERY_TASK_LEASE_TIMEOUT"),
         ({"DW_QUERY_TASK_TTL_SECONDS": "59"}, "DW_QUERY_TASK_TTL_SECONDS"),
