@@ -38,6 +38,20 @@ COUNTS = ("task.last_history_sequence", "task.total_history_events")
 NO_START_REJECTED = "a refused duplicate start writes no StartRejected event into the history of the run that is there"
 NO_HEARTBEAT_EVENT = f"{NO_START_REJECTED}; and a heartbeat writes no event, as in the newest protocol's inventories"
 STEP = "steps are numbered by their own counter, as the newest protocol has it, not by the history's"
+FEWER_EVENTS = f"{NO_HEARTBEAT_EVENT}; and the duplicate that was let through added nothing"
+LEASED = "a task that was leased in the replay, and released in the recording, is still leased"
+EMPTY_OBJECT = "an empty object is an object here, not a list"
+RUST_WORKER = "a worker that runs rust was let in, see 012"
+NO_CONTRACTS = "this server keeps no query contracts: it is the worker that knows which queries there are"
+NO_REPAIR = "there is no repair pass: an expired lease is found by the next claim"
+NO_DISPATCHES = "there are no limits on dispatches per minute, so nothing is counted"
+_DISPATCHES = (
+    "dispatch_budget_group", "dispatch_count_this_minute", "remaining_dispatch_capacity", "max_dispatches_per_minute",
+    "max_dispatches_per_minute_per_namespace", "namespace_dispatch_count_this_minute",
+    "remaining_namespace_dispatch_capacity", "max_dispatches_per_minute_per_budget_group",
+    "budget_group_dispatch_count_this_minute", "remaining_budget_group_dispatch_capacity",
+)  # fmt: skip
+_LIMITED = [f"admission.{kind}.server_{name}" for kind in ("workflow_tasks", "activity_tasks") for name in _DISPATCHES]
 DEVIATIONS: dict[str, dict[str, str]] = {
     "012-register-bad-runtime": {"status": "rust is a runtime in the newest protocol"},
     "021-worker-heartbeat": {"retention": "pruning belongs to the scheduler alone, so a heartbeat prunes nothing"},
@@ -46,6 +60,18 @@ DEVIATIONS: dict[str, dict[str, str]] = {
     "051-wf-poll-same-poll-request-id": dict.fromkeys(COUNTS, NO_START_REJECTED),
     "059-wf-task-history": {"total_history_events": NO_START_REJECTED},
     "082-wf-poll-after-activity": {**dict.fromkeys(COUNTS, NO_HEARTBEAT_EVENT), "task.workflow_sequence": STEP},
+    "099-query-no-worker-registered": {"status": NO_CONTRACTS},
+    "101-query-poll-with-task": {"task.last_history_sequence": FEWER_EVENTS},
+    "182-task-queue-describe-unknown": {
+        **dict.fromkeys(_LIMITED, NO_DISPATCHES),
+        "repair": NO_REPAIR,
+        "admission.workflow_tasks.server_namespace_active_lease_count": LEASED,
+    },
+    "186-workers-list": {
+        **{f"workers.{number}.workflow_definition_fingerprints": EMPTY_OBJECT for number in (0, 2)},
+        **dict.fromkeys([f"workers.2.{name}" for name in ("worker_id", "task_queue", "runtime")], RUST_WORKER),
+    },
+    "187-worker-show": {"workflow_definition_fingerprints": EMPTY_OBJECT},
 }
 """Every known difference, by exchange and field, with its reason. One that is gone fails, so the table stays true."""
 

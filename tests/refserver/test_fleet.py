@@ -42,13 +42,13 @@ def test_who_is_registered(cluster: Cluster, space: str) -> None:
     )
     everybody = b.get("/workers").body
     told = [(row["worker_id"], row["task_queue"], row["status"]) for row in everybody["workers"]]
-    assert told == [("one", "x", "stale"), ("two", "y", "active"), ("three", "x", "active")]
+    assert told == [("three", "x", "active"), ("two", "y", "active"), ("one", "x", "stale")]
     assert (everybody["namespace"], everybody["stale_after_seconds"]) == (space, 60)
 
     def found(**parameters: str) -> list[str]:
         return [row["worker_id"] for row in b.get("/workers", **parameters).body["workers"]]
 
-    assert (found(task_queue="x"), found(status="stale")) == (["one", "three"], ["one"])
+    assert (found(task_queue="x"), found(status="stale")) == (["three", "one"], ["one"])
     assert (found(task_queue="x", status="active"), found(status="draining")) == (["three"], [])
     shown = b.get("/workers/two").body
     assert (shown["build_id"], shown["supported_workflow_types"], shown["status"]) == ("b-two", ["t"], "active")

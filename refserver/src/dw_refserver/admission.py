@@ -88,7 +88,8 @@ class Gate:
 
     async def _taken(self, lock: Lock) -> bool:
         try:
-            taken: bool = await lock.acquire()
+            async with asyncio.timeout(2 * _WAIT_SECONDS):
+                taken: bool = await lock.acquire()
         except LOST as error:
             if not self.lost:
                 log("admission_lock_lost", "warning", error=type(error).__name__)

@@ -200,4 +200,6 @@ class Signals(Announcer):
             await asyncio.sleep(self.interval)
             for queue, target_type, count in await self.due(list(self.hub.waiting)):
                 self.hub.wake(queue, target_type, count)
+            if "queries" in self.troubles:
+                await self.redis.ping()  # it may be that nobody waits any longer, and nothing was asked
             self._well("queries")

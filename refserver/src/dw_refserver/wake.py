@@ -94,7 +94,7 @@ class Hub:
 
     async def woken(self, waiter: Waiter, seconds: float, gone: asyncio.Future[Any]) -> bool:
         """Wait for a wake; false when time is up or the caller is gone. Raises what `interrupt` was given."""
-        if self.closing:
+        if self.closing or seconds <= 0:  # a wake that came while time ran out is for the next in line
             return False
         await asyncio.wait({waiter.woken, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if gone.done() or not waiter.woken.done():

@@ -18,7 +18,7 @@ _FIND = select(workers, seconds_until(workers.c.last_heartbeat_at).label("heard_
 _ALL = (
     select(workers, seconds_until(workers.c.last_heartbeat_at).label("heard_in"))
     .where(workers.c.namespace == bindparam("ns"))
-    .order_by(workers.c.created_at, workers.c.worker_id)
+    .order_by(workers.c.last_heartbeat_at.desc(), workers.c.worker_id)
 )
 _OF_QUEUE = _ALL.where(workers.c.task_queue == bindparam("q"))
 _BEAT = update(workers).where(_KEY).values(last_heartbeat_at=now(), updated_at=now())
@@ -45,7 +45,7 @@ async def find(db: Database, namespace: str, worker_id: str) -> Row[Any] | None:
 
 
 async def every(db: Database, namespace: str, queue: str | None = None) -> Sequence[Row[Any]]:
-    """The namespace's registrations, or one queue's, oldest first, with `heard_in` as above."""
+    """The namespace's registrations, or one queue's, the last heard of first, with `heard_in` as above."""
     return await db.all(_ALL if queue is None else _OF_QUEUE, {"ns": namespace, "q": queue})
 
 
