@@ -28,8 +28,7 @@ def _first_name(*after: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
 
 
 def _walked() -> sa.Select[Any]:
-    """PostgreSQL must be led along the index, a step per queue; MySQL takes these steps by itself
-    when it groups by the index."""
+    """PostgreSQL must be led along the index, one step per queue; MySQL takes these steps where it groups by it."""
     walk = select(_first_name().label("name")).cte("walk", recursive=True)
     walk = walk.union_all(select(_first_name(T.queue > walk.c.name)).where(walk.c.name.is_not(None)))
     return select(walk.c.name).where(walk.c.name.is_not(None))
