@@ -201,6 +201,21 @@ class Cluster:
         self.nodes[name] = Running(name, process, log, f"http://127.0.0.1:{serving['port']}")
         return Client(self.nodes[name].url)
 
+    @contextmanager
+    def extra(self, name: str, **env: str) -> Iterator[Client]:
+        """One more node, with settings of its own, for as long as the block runs."""
+        try:
+            yield self.serve(name, **env)
+        finally:
+            node = self.nodes.pop(name)
+            node.process.kill()
+            node.process.wait()
+
+    def hearing(self, nodes: int) -> bool:
+        """Whether so many nodes listen for wake signals by now."""
+        code, said = self.containers["redis"].exec_run(["redis-cli", "pubsub", "numsub", "dw:wake"])
+        return code == 0 and int(said.split()[-1]) >= nodes
+
     def count(self, table: str, where: str) -> int:
         """How many rows of a table there are."""
         query = text(f"select count(*) from {table} where {where}")
@@ -269,7 +284,8 @@ def _env(kind: str, ports: Mapping[str, int]) -> dict[str, str]:
         "DB_DATABASE": "durable_workflow", "DB_USERNAME": "workflow", "DB_PASSWORD": "secret",
         "CACHE_STORE": "redis", "QUEUE_CONNECTION": "redis", "REDIS_HOST": "127.0.0.1",
         "REDIS_PORT": str(ports["redis"]), "DW_AUTH_TOKEN": TOKEN, "DW_V2_MULTI_NODE": "true",
-        "DW_WORKER_POLL_TIMEOUT": "1", "PYTHONDONTWRITEBYTECODE": "1",
+        "DW_WORKER_POLL_TIMEOUT": "1", "DW_QUERY_TASK_TIMEOUT": "4", "DW_WORKER_STALE_AFTER_SECONDS": "60",
+        "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
 
 
@@ -350,6 +366,24 @@ class Client:
     def poll_activity(self, worker: str, queue: str, **more: Any) -> Reply:
         """Poll for an activity task."""
         return self.post("/worker/activity-tasks/poll", worker_id=worker, task_queue=queue, **more)
+
+    def query(self, workflow_id: str, name: str = "state", **more: Any) -> Reply:
+        """Ask a workflow's current run, and wait for the answer."""
+        return self.post(f"/workflows/{workflow_id}/query/{name}", **more)
+
+    def poll_query(self, worker: str, queue: str, **more: Any) -> Reply:
+        """Poll for a query task."""
+        return self.post("/worker/query-tasks/poll", worker_id=worker, task_queue=queue, **more)
+
+    def end_query(self, verb: str, task: Mapping[str, Any], **more: Any) -> Reply:
+        """Call complete or fail for the query that `task` is."""
+        claim = {"lease_owner": task["lease_owner"], "query_task_attempt": task["query_task_attempt"]}
+        return self.post(f"/worker/query-tasks/{task['query_task_id']}/{verb}", **{**claim, **more})
+
+    def pending_queries(self, queue: str) -> int:
+        """How many queries wait on a queue for a worker."""
+        reply = self.get(f"/task-queues/{queue}").body
+        return int(reply["admission"]["query_tasks"]["approximate_pending_count"])
 
     def end_activity(self, verb: str, task: Mapping[str, Any], **more: Any) -> Reply:
         """Call heartbeat, complete or fail for the attempt that `task` is."""

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.refserver
 START, POLL = "/api/workflows", "/api/worker/workflow-tasks/poll"
 COMPLETE = "/api/worker/workflow-tasks/nobodys/complete"
 CLAIM = {"lease_owner": "w", "workflow_task_attempt": 1}
+QUERY, QUERIES = "/api/workflows/nobodys/query/state", "/api/worker/query-tasks"
+QUERY_CLAIM = {"lease_owner": "w", "query_task_attempt": 1}
 DEEP = "[" * 50_000 + "]" * 50_000
 NESTED = json.loads("[" * 400 + "]" * 400)
 LONG = {**CLAIM, "workflow_task_attempt": 2**40, "commands": [{}]}
@@ -47,6 +49,23 @@ BODIES: list[tuple[str, str, Any, int, str]] = [
     ("true-for-number", POLL, {"worker_id": "w", "task_queue": "q", "timeout_seconds": True}, 422, "validation_failed"),
     ("attempt-over-32-bits", COMPLETE, LONG, 422, "validation_failed"),
     ("commands-as-text", COMPLETE, {**CLAIM, "commands": "complete_workflow"}, 422, "validation_failed"),
+    ("query-scalar-input", QUERY, {"input": 7}, 422, "validation_failed"),
+    ("query-foreign-codec", QUERY, {"input": FOREIGN}, 422, "validation_failed"),
+    ("query-list-body", QUERY, [1], 404, "instance_not_found"),
+    ("query-poll-nul", f"{QUERIES}/poll", {"worker_id": "w", "task_queue": "\0"}, 422, "validation_failed"),
+    ("query-answer-of-nobody", f"{QUERIES}/x/complete", QUERY_CLAIM, 404, "query_task_not_found"),
+    ("query-long-id", f"{QUERIES}/{'x' * 5000}/complete", QUERY_CLAIM, 404, "query_task_not_found"),
+    ("query-attempt-huge", f"{QUERIES}/x/complete", {**QUERY_CLAIM, "query_task_attempt": 2**40}, 422,
+     "validation_failed"),
+    ("query-attempt-true", f"{QUERIES}/x/complete", {**QUERY_CLAIM, "query_task_attempt": True}, 422,
+     "validation_failed"),
+    ("query-envelope", f"{QUERIES}/x/complete", {**QUERY_CLAIM, "result_envelope": FOREIGN}, 422, "validation_failed"),
+    ("query-deep-result", f"{QUERIES}/x/complete", {**QUERY_CLAIM, "result": NESTED}, 400, "malformed_json"),
+    ("query-big-number", f"{QUERIES}/x/complete", {**QUERY_CLAIM, "result": 10**30}, 404, "query_task_not_found"),
+    ("query-failure-text", f"{QUERIES}/x/fail", {**QUERY_CLAIM, "failure": "m"}, 422, "validation_failed"),
+    ("query-failure-empty", f"{QUERIES}/x/fail", {**QUERY_CLAIM, "failure": {"message": 7}}, 422, "validation_failed"),
+    ("query-odd-reason", f"{QUERIES}/x/fail", {**QUERY_CLAIM, "failure": {"message": "m", "reason": "A b"}}, 422,
+     "validation_failed"),
     ("commands-of-nothing", COMPLETE, {**CLAIM, "commands": [None]}, 422, "validation_failed"),
 ]  # fmt: skip
 
@@ -77,6 +96,13 @@ def test_bodies(cluster: Cluster, path: str, body: Any, status: int, reason: str
         ("GET", f"/api/workflows/a?namespace={'n' * 3000}", 404, "namespace_not_found"),
         ("GET", "/api/cluster/info?namespace=%00", 404, "namespace_not_found"),
         ("GET", "/api/workflows/a/runs/%F0%9F%92%A9", 404, "run_not_found"),
+        ("POST", "/api/workflows/a/query/%00", 404, "not_found"),
+        ("POST", "/api/workflows/a/query/%FF", 404, "instance_not_found"),
+        ("GET", "/api/workers/%F0%9F%92%A9", 404, "worker_not_found"),
+        ("DELETE", "/api/workers/%00", 404, "not_found"),
+        ("GET", "/api/workers?status=odd", 422, "validation_failed"),
+        ("GET", "/api/workers?task_queue=%00", 422, "validation_failed"),
+        ("GET", "/api/task-queues/%00", 404, "not_found"),
         ("GET", "/api/workflows/", 404, "not_found"),
         ("PATCH", "/api/workflows", 405, "method_not_allowed"),
         ("GET", "/api//workflows", 404, "not_found"),

@@ -35,6 +35,7 @@ def test_redis_and_the_database_out_one_after_the_other(fragile: Cluster) -> Non
     cluster = fragile
     a, b = cluster.serve("server-a", DW_WORKER_POLL_TIMEOUT="10"), cluster.serve("server-b")
     a.register("w", "q")
+    cluster.serve("tight", DW_WORKFLOW_TASK_MAX_ACTIVE_LEASES_PER_QUEUE="5")
     for how in FREEZE:
         check_redis_out(cluster, a, b, how)
     for how in FREEZE:
@@ -47,6 +48,7 @@ def check_redis_out(cluster: Cluster, a: Client, b: Client, how: str) -> None:
     try:
         reply = ready(a)
         assert (reply.status, reply.body["checks"]["cache"]) == (200, WARNING)
+        check_without_redis(cluster, b)
         with ThreadPoolExecutor(1) as pool:
             poll = pool.submit(a.poll, "w", "q", poll_request_id=f"redis-{how}")
             time.sleep(0.2)  # let the poll wait first
@@ -58,6 +60,42 @@ def check_redis_out(cluster: Cluster, a: Client, b: Client, how: str) -> None:
     finally:
         thaw(cluster.containers["redis"])
     until(lambda: ready(a).body["checks"]["cache"] == {"status": "ok", "store": "redis"}, 10, "the cache to be well")
+    check_answered(a, b)
+    tight = Client(cluster.nodes["tight"].url)
+    given = tight.poll("w", "q", timeout_seconds=0)
+    assert (given.body["task"], given.body["poll_status"]) == (None, "empty"), "the lock is there again"
+    said = cluster.nodes["tight"].log.read_text()
+    assert said.count("admission_lock_lost") == said.count("admission_lock_recovered") == list(FREEZE).index(how) + 1
+
+
+def check_without_redis(cluster: Cluster, client: Client) -> None:
+    """What lives in Redis alone is refused or waits, and a budget hands nothing out."""
+    workflow = client.start("q").body["workflow_id"]
+    started = time.monotonic()
+    asked = client.query(workflow)
+    assert (asked.status, asked.body["reason"]) == (503, "query_task_queue_unavailable")
+    polled = client.poll_query("w", "q", timeout_seconds=0)
+    assert (polled.status, polled.body["task"], polled.body["poll_status"]) == (200, None, "unavailable")
+    ended = client.end_query("complete", {"query_task_id": "x", "lease_owner": "w", "query_task_attempt": 1})
+    assert (ended.status, ended.body["reason"]) == (503, "query_task_queue_unavailable")
+    assert client.get("/task-queues/q").body["admission"]["query_tasks"]["status"] == "unavailable"
+    tight = Client(cluster.nodes["tight"].url)
+    throttled = tight.poll("w", "q", timeout_seconds=0).body
+    assert (throttled["task"], throttled["poll_status"]) == (None, "throttled")
+    assert tight.get("/task-queues/q").body["admission"]["workflow_tasks"]["status"] == "unavailable"
+    assert time.monotonic() - started < 25, "each wait for Redis is bounded"
+    client.complete(client.poll("w", "q").body["task"])  # a node without a budget needs no lock
+
+
+def check_answered(a: Client, b: Client) -> None:
+    """A query passes from node to node."""
+    workflow = a.start("q").body["workflow_id"]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(Client(b.url).query, workflow)
+        task = until(lambda: a.poll_query("w", "q").body["task"], 10, "the query")
+        assert a.end_query("complete", task, result=1).status == 200
+        assert (asked.result().status, asked.result().body["result"]) == (200, 1)
+    a.complete(a.poll("w", "q").body["task"])
 
 
 def check_database_out(cluster: Cluster, a: Client, b: Client, how: str) -> None:

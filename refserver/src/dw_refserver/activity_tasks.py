@@ -22,10 +22,10 @@ _KINDS = ("application", "timeout", "cancellation", "malformed_output", "handler
 async def poll(call: Call) -> Answer:
     """POST /api/worker/activity-tasks/poll: an activity at once, or as soon as there is one, or none in time."""
     fields = Fields(call.body)
-    claimed = await hold(call, fields, "activity", activities.claim)
+    claimed, status = await hold(call, fields, "activity", call.node.gate.within(activities.claim))
     if claimed is None:
-        return Answer({"task": None, "poll_status": "empty"})
-    return Answer({"task": _task_body(call, claimed), "poll_status": "leased"})
+        return Answer({"task": None, "poll_status": status})
+    return Answer({"task": _task_body(call, claimed), "poll_status": status})
 
 
 def _task_body(call: Call, activity: Activity) -> dict[str, Any]:

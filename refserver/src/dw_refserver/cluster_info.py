@@ -46,7 +46,7 @@ async def cluster_info(call: Call) -> Answer:
         "server_id": settings.server_id,
         "version": settings.app_version,
         "default_namespace": settings.default_namespace,
-        "capabilities": {"payload_codecs": ["avro"], "response_compression": []},
+        "capabilities": {"queries": True, "payload_codecs": ["avro"], "response_compression": []},
         "limits": {"max_payload_bytes": settings.max_payload_bytes, "max_memo_bytes": settings.max_memo_bytes},
         "topology": _topology(settings),
         "coordination_health": _coordination(call),
@@ -82,6 +82,7 @@ def _topology(settings: Settings) -> dict[str, Any]:
 
 
 def _coordination(call: Call) -> dict[str, Any]:
-    status = "degraded" if call.node.signals.troubles else "ok"
-    return {"schema": "durable-workflow.v2.coordination-health", "version": 1, "status": status,
-            "checks": {"wake_signals": status}}  # fmt: skip
+    troubles = call.node.signals.troubles
+    status = "degraded" if troubles else "ok"
+    checks = {"wake_signals": status, "query_tasks": "degraded" if "queries" in troubles else "ok"}
+    return {"schema": "durable-workflow.v2.coordination-health", "version": 1, "status": status, "checks": checks}

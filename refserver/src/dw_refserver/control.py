@@ -24,7 +24,7 @@ UNSUPPORTED = (
 """Fields that the protocol refuses on a start."""
 
 _ACTIONS = ("can_signal", "can_query", "can_update", "can_cancel", "can_terminate", "can_repair", "can_archive")
-"""What an operator may ask of a run: none of these until this server can do it."""
+"""What an operator may ask of a run: of these only a query, as long as this server can do no more."""
 
 _WAITS = {"ready": "Workflow task ready", "leased": "Workflow task leased to a worker"}
 
@@ -139,5 +139,5 @@ def _run_body(run: Row[Any]) -> dict[str, Any]:
         "wait_kind": "workflow-task" if waiting else None,
         "wait_reason": _WAITS.get(waiting or ""),
         "search_attributes": [],
-        "actions": dict.fromkeys(_ACTIONS, False),
+        "actions": {name: name == "can_query" for name in _ACTIONS},
     }

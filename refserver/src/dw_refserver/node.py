@@ -6,6 +6,8 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from dw_refserver.admission import Gate
+from dw_refserver.broker import Broker
 from dw_refserver.settings import Settings
 from dw_refserver.signals import Signals
 from dw_refserver.store import namespaces
@@ -23,6 +25,8 @@ class Node:
     db: Database
     hub: Hub
     signals: Signals
+    broker: Broker
+    gate: Gate
     known: dict[str, float] = field(default_factory=dict)
     round_trip: asyncio.Future[None] | None = None
     """The look at Redis that is on its way, if one is."""
@@ -40,4 +44,6 @@ class Node:
 def build(settings: Settings) -> Node:
     """Put a node together; nothing is contacted yet."""
     db, hub = Database(settings.database, settings.server_id), Hub()
-    return Node(settings, db, hub, Signals(settings.redis, hub, db, settings.reprobe_interval))
+    broker = Broker(settings)
+    signals = Signals(settings.redis, hub, db, settings.reprobe_interval, broker.due)
+    return Node(settings, db, hub, signals, broker, Gate(settings))

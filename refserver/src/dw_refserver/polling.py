@@ -1,4 +1,4 @@
-"""A poll of either kind: claim at once, or as soon as there is something, or give up in time."""
+"""A poll of any kind: claim at once, or as soon as there is something, or give up in time."""
 
 from __future__ import annotations
 
@@ -14,21 +14,27 @@ from dw_refserver.store import workers
 from dw_refserver.store.database import Database
 from dw_refserver.store.tasks import Poll
 from dw_refserver.validation import Fields
-from dw_refserver.wake import Closing, Queue, Waiter
+from dw_refserver.wake import Closing, NotNow, Queue, Waiter
 
 T = TypeVar("T")
+
+_TYPES = {
+    "workflow": "supported_workflow_types", "activity": "supported_activity_types", "query": "supported_workflow_types",
+}  # fmt: skip
+"""Which of a worker's lists says what it can run, per kind of task."""
 
 
 async def hold(
     call: Call, fields: Fields, kind: str, claim: Callable[[Database, Poll], Awaitable[T | None]]
-) -> T | None:
-    """What `claim` gives to this poll, held for as long as both sides allow; refuses what is wrong in its fields."""
+) -> tuple[T | None, str]:
+    """What `claim` gives to this poll, held for as long as both sides allow, and the poll's status; refuses what is
+    wrong in its fields."""
     asked, seconds = _asked(call, fields, kind)
     with call.node.hub.wait_on(Queue(call.namespace, asked.queue, kind)) as waiter:
         try:
             return await _wait_for_task(call, asked, seconds, waiter, claim)
         except Closing:
-            return None
+            return None, "empty"
         finally:
             call.gone.cancel()
 
@@ -36,7 +42,8 @@ async def hold(
 def _asked(call: Call, fields: Fields, kind: str) -> tuple[Poll, float]:
     """What is polled for, and how long at most (both sides have a say)."""
     settings = call.node.settings
-    lease = settings.workflow_task_lease if kind == "workflow" else settings.activity_task_lease
+    leases = {"workflow": settings.workflow_task_lease, "activity": settings.activity_task_lease}
+    lease = leases.get(kind, settings.queries.lease)
     asked = Poll(
         call.namespace, queue=fields.needed("task_queue"), worker_id=fields.needed("worker_id"),
         poll_request_id=fields.text("poll_request_id"), lease=lease, build_id=fields.text("build_id"), task_type=kind,
@@ -48,7 +55,7 @@ def _asked(call: Call, fields: Fields, kind: str) -> tuple[Poll, float]:
 
 async def _wait_for_task(
     call: Call, asked: Poll, seconds: float, waiter: Waiter, claim: Callable[[Database, Poll], Awaitable[T | None]]
-) -> T | None:
+) -> tuple[T | None, str]:
     """Claim, else wait for a wake and claim again. Whoever has hung up claims nothing.
 
     The claim itself holds only for a registered worker on its queue, so the registration is read, and a misfit
@@ -59,14 +66,18 @@ async def _wait_for_task(
     await asyncio.sleep(0)  # lets `gone` notice a client that left before its turn came
     while not gone.done():
         waiter.rearm()
-        claimed = await claim(call.node.db, asked)
-        if claimed is not None:
-            return claimed
+        status = "empty"
+        try:
+            claimed = await claim(call.node.db, asked)
+            if claimed is not None:
+                return claimed, "leased"
+        except NotNow as withheld:
+            status = str(withheld)
         worker = await _registered(call, asked)
-        waiter.types = frozenset(getattr(worker, f"supported_{asked.task_type}_types"))
+        waiter.types = frozenset(getattr(worker, _TYPES[asked.task_type]))
         if not await call.node.hub.woken(waiter, deadline - loop.time(), gone):
-            return None
-    return None
+            return None, status
+    return None, "empty"
 
 
 async def _registered(call: Call, asked: Poll) -> Row[Any]:
@@ -75,12 +86,20 @@ async def _registered(call: Call, asked: Poll) -> Row[Any]:
     if worker is None:
         text = "Worker must be registered before polling. Call POST /worker/register first."
         raise Refused(412, "worker_not_registered", text, worker_id=asked.worker_id)
+    wrong = misfit(worker, asked)
+    if wrong is not None:
+        raise wrong
+    return worker
+
+
+def misfit(worker: Row[Any], asked: Poll) -> Refused | None:
+    """Why a registered worker may not ask for this; None if it may."""
     if worker.task_queue != asked.queue:
         text = f"Worker [{worker.worker_id}] is registered for task queue [{worker.task_queue}], not [{asked.queue}]."
         both = {"registered_task_queue": worker.task_queue, "requested_task_queue": asked.queue}
-        raise Refused(409, "task_queue_mismatch", text, worker_id=worker.worker_id, **both)
+        return Refused(409, "task_queue_mismatch", text, worker_id=worker.worker_id, **both)
     if asked.build_id not in (None, worker.build_id):
         text = f"Worker [{worker.worker_id}] is registered with another build id."
         both = {"registered_build_id": worker.build_id, "requested_build_id": asked.build_id}
-        raise Refused(409, "build_id_mismatch", text, worker_id=worker.worker_id, **both)
-    return worker
+        return Refused(409, "build_id_mismatch", text, worker_id=worker.worker_id, **both)
+    return None

@@ -33,14 +33,15 @@ _OPERATIONS: Mapping[str, tuple[list[str], list[str]]] = {
     "list_runs": (["workflow_id"], []),
     "describe_run": (["workflow_id"], ["run_id"]),
     "history": (["workflow_id", "run_id"], ["next_page_token"]),
+    "query": (["workflow_id", "operation_name", "operation_name_field"], ["result"]),
 }
 """Required and success fields of each workflow operation, as its response contract lists them."""
 
 _REPEATED = (
     "workflow_id", "run_id", "workflow_type", "namespace", "business_key", "status", "status_bucket", "is_terminal",
     "task_queue", "run_number", "run_count", "workflow_count", "is_current_run", "compatibility", "started_at",
-    "closed_at", "last_progress_at", "wait_kind", "wait_reason", "next_page_token", "outcome", "reason",
-    "validation_errors", "message",
+    "closed_at", "last_progress_at", "wait_kind", "wait_reason", "next_page_token", "target_scope", "outcome",
+    "reason", "validation_errors", "result", "result_envelope", "message",
 )  # fmt: skip
 
 
@@ -70,6 +71,8 @@ def control_body(body: Mapping[str, Any], operation: str | None, path: Mapping[s
     required, success = _OPERATIONS[operation]
     envelope = {"schema": _SCHEMA, "version": 1, "operation": operation, "workflow_id": path.get("workflow_id")}
     envelope |= {"contract": {**_CONTRACT, "required_fields": required, "success_fields": success}, **path}
+    if "operation_name" in path:
+        envelope["operation_name_field"] = f"{operation}_name"
     return {**body, "control_plane": envelope | {name: body[name] for name in _REPEATED if name in body}}
 
 
@@ -80,8 +83,8 @@ def worker_body(body: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
 
 def capabilities(settings: Settings) -> dict[str, Any]:
     """What the worker plane can do; only what is implemented is true."""
-    missing = ("query_tasks", "child_workflow_retry_policy", "child_workflow_timeouts", "parent_close_policy")
-    present = ("activity_retry_policy", "activity_timeouts", "non_retryable_failures")
+    missing = ("child_workflow_retry_policy", "child_workflow_timeouts", "parent_close_policy")
+    present = ("query_tasks", "activity_retry_policy", "activity_timeouts", "non_retryable_failures")
     return {
         "long_poll_timeout": int(settings.poll_timeout),
         "supported_workflow_task_commands": list(COMMANDS),

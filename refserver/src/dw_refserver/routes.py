@@ -10,10 +10,13 @@ from dw_refserver import (
     activity_tasks,
     cluster_info,
     control,
+    fleet,
     listings,
     namespaces,
+    queries,
     readiness,
     schedules,
+    task_queues,
     worker_tasks,
     workers,
 )
@@ -32,6 +35,10 @@ _TASKS = "/api/worker/workflow-tasks"
 _TASK = f"{_TASKS}/{{task_id}}"
 _ACTIVITIES = "/api/worker/activity-tasks"
 _ACTIVITY = f"{_ACTIVITIES}/{{task_id}}"
+_WORKER = "/api/workers/{worker_id}"
+_QUERY = "/query/{operation_name}"
+_QUERIES = "/api/worker/query-tasks"
+_QUERY_TASK = f"{_QUERIES}/{{query_task_id}}"
 _LOST_POLL = {"task": None, "poll_status": "backend_unavailable", "retry_same_poll_request_id": True}
 
 ENDPOINTS = (
@@ -48,6 +55,8 @@ ENDPOINTS = (
     Endpoint("GET", _RUNS, listings.list_runs, _CONTROL, "list_runs"),
     Endpoint("GET", _RUN, control.describe_run, _CONTROL, "describe_run"),
     Endpoint("GET", f"{_RUN}/history", listings.history_page, _CONTROL, "history"),
+    Endpoint("POST", f"/api/workflows/{{workflow_id}}{_QUERY}", queries.ask, _CONTROL, "query"),
+    Endpoint("POST", f"{_RUN}{_QUERY}", queries.ask, _CONTROL, "query"),
     Endpoint("GET", _SCHEDULES, schedules.listing, _CONTROL),
     Endpoint("POST", _SCHEDULES, schedules.create, _CONTROL),
     Endpoint("GET", _SCHEDULE, schedules.describe, _CONTROL),
@@ -56,6 +65,11 @@ ENDPOINTS = (
     Endpoint("POST", f"{_SCHEDULE}/pause", schedules.pause, _CONTROL),
     Endpoint("POST", f"{_SCHEDULE}/resume", schedules.resume, _CONTROL),
     Endpoint("POST", f"{_SCHEDULE}/trigger", schedules.trigger, _CONTROL),
+    Endpoint("GET", "/api/task-queues", task_queues.listing, _CONTROL),
+    Endpoint("GET", "/api/task-queues/{task_queue}", task_queues.show, _CONTROL),
+    Endpoint("GET", "/api/workers", fleet.listing, _CONTROL),
+    Endpoint("GET", _WORKER, fleet.show, _CONTROL),
+    Endpoint("DELETE", _WORKER, fleet.remove, (ADMIN,)),
     Endpoint("POST", "/api/worker/register", workers.register, _ANYBODY, "register_worker"),
     Endpoint("POST", "/api/worker/heartbeat", workers.heartbeat, (WORKER,), "heartbeat_worker"),
     Endpoint("POST", f"{_TASKS}/poll", worker_tasks.poll, (WORKER,), "poll_workflow_task", lost=_LOST_POLL),
@@ -67,6 +81,9 @@ ENDPOINTS = (
     Endpoint("POST", f"{_ACTIVITY}/heartbeat", activity_tasks.heartbeat, (WORKER,), "heartbeat_activity_task"),
     Endpoint("POST", f"{_ACTIVITY}/complete", activity_tasks.complete, (WORKER,), "complete_activity_task"),
     Endpoint("POST", f"{_ACTIVITY}/fail", activity_tasks.fail, (WORKER,), "fail_activity_task"),
+    Endpoint("POST", f"{_QUERIES}/poll", queries.poll, (WORKER,), "poll_query_task", lost=_LOST_POLL),
+    Endpoint("POST", f"{_QUERY_TASK}/complete", queries.complete, (WORKER,), "complete_query_task"),
+    Endpoint("POST", f"{_QUERY_TASK}/fail", queries.fail, (WORKER,), "fail_query_task"),
 )
 
 

@@ -77,6 +77,8 @@ async def _run(settings: Settings, listening: socket.socket) -> int:
         await _Server(config, node).serve(sockets=[listening])
     finally:
         await node.signals.stop()
+        await node.broker.redis.aclose()
+        await node.gate.redis.aclose()
         await node.db.dispose()
     log("stopped")
     return 0

@@ -12,6 +12,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dw_refserver.budgets import Budget, Budgets, overrides_of
+
 WORKER, OPERATOR, ADMIN = "worker", "operator", "admin"
 _DATABASES = {"mysql": 3306, "pgsql": 5432}
 
@@ -70,6 +72,16 @@ class Redis:
 
 
 @dataclass(frozen=True)
+class Queries:
+    """How long a query's caller waits, a worker's lease on it lasts and Redis keeps it (seconds); how many may wait."""
+
+    timeout: float
+    lease: float
+    ttl: int
+    most_pending: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything the server is told. Durations are seconds unless a name says otherwise."""
 
@@ -85,6 +97,8 @@ class Settings:
     reprobe_interval: float
     workflow_task_lease: float
     activity_task_lease: float
+    queries: Queries
+    budgets: Budgets
     heartbeat_interval: int
     stale_after: int
     retention_days: int
@@ -137,6 +151,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the whole contract; raise `SettingsError` for the first value that can't be used."""
     read = _Reader(environ)
     _check_shared(read)
+    poll_timeout = read.number("DW_WORKER_POLL_TIMEOUT", 30, 0, 60)
+    workflow_task_lease = read.number("DW_WORKFLOW_TASK_TIMEOUT", 60, 1, 86_400)
     heartbeat = read.whole("DW_WORKER_HEARTBEAT_INTERVAL_SECONDS", 10, 1, 3600)
     read.choice("DW_SERIALIZER", "avro", ("avro",))
     return Settings(
@@ -148,10 +164,17 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         redis=_redis(read),
         http_host=read.text("DW_HTTP_HOST", "0.0.0.0"),  # noqa: S104 - a container's port is published by its engine
         http_port=read.whole("DW_HTTP_PORT", 8080, 0, 65535),
-        poll_timeout=read.number("DW_WORKER_POLL_TIMEOUT", 30, 0, 60),
+        poll_timeout=poll_timeout,
         reprobe_interval=read.whole("DW_WORKER_POLL_INTERVAL_MS", 1000, 50, 60_000) / 1000,
-        workflow_task_lease=read.number("DW_WORKFLOW_TASK_TIMEOUT", 60, 1, 86_400),
+        workflow_task_lease=workflow_task_lease,
         activity_task_lease=read.number("DW_ACTIVITY_TASK_TIMEOUT", 300, 1, 86_400),
+        queries=Queries(
+            timeout=read.number("DW_QUERY_TASK_TIMEOUT", max(poll_timeout, 1), 1, 60),
+            lease=read.number("DW_QUERY_TASK_LEASE_TIMEOUT", workflow_task_lease, 1, 86_400),
+            ttl=read.whole("DW_QUERY_TASK_TTL_SECONDS", 180, 60, 86_400),
+            most_pending=read.whole("DW_QUERY_TASK_MAX_PENDING_PER_QUEUE", 1024, 1, 10_000),
+        ),
+        budgets=_budgets(read),
         heartbeat_interval=heartbeat,
         stale_after=read.whole("DW_WORKER_STALE_AFTER_SECONDS", max(3 * heartbeat, 30), 1, 86_400),
         retention_days=read.whole("DW_HISTORY_RETENTION_DAYS", 30, 1, 365),
@@ -206,6 +229,19 @@ def _database(read: _Reader) -> Database:
         user=read.text("DB_USERNAME", "workflow"),
         password=read.text("DB_PASSWORD"),
     )
+
+
+def _budgets(read: _Reader) -> Budgets:
+    def limit(kind: str, scope: str) -> int | None:
+        """0 is no limit."""
+        return read.whole(f"DW_{kind.upper()}_TASK_MAX_ACTIVE_LEASES_PER_{scope}", 0, 0, 1_000_000_000) or None
+
+    general = {kind: Budget(limit(kind, "QUEUE"), limit(kind, "NAMESPACE")) for kind in ("workflow", "activity")}
+    try:
+        overrides = overrides_of(read.text("DW_TASK_QUEUE_ADMISSION_OVERRIDES", "{}"))
+    except ValueError as why:
+        raise SettingsError(f"DW_TASK_QUEUE_ADMISSION_OVERRIDES {why}.") from None
+    return Budgets(general, overrides)
 
 
 def _redis(read: _Reader) -> Redis:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import orjson
@@ -29,6 +29,9 @@ from dw_refserver.wake import Hub, Queue
 
 LOST = (RedisError, OSError, TimeoutError, RuntimeError)
 """How Redis out of reach shows: RuntimeError is uvloop's word for a connection that closed a moment ago."""
+
+Wakes = Sequence[tuple[Queue, str | None, int]]
+"""Whom to wake: queue, target type, how many."""
 
 _MOST_PENDING = 10_000
 _MOST_QUEUES_A_PROBE = 500
@@ -129,15 +132,17 @@ async def announcing(where: Where) -> AsyncIterator[Announcer]:
 
 
 class Signals(Announcer):
-    """The background work of one node: publish, listen, probe."""
+    """The background work of one node: publish, listen, probe the database, and Redis for what is due in it alone."""
 
-    def __init__(self, where: Where, hub: Hub, db: Database, interval: float) -> None:
+    def __init__(
+        self, where: Where, hub: Hub, db: Database, interval: float, due: Callable[[Iterable[Queue]], Awaitable[Wakes]]
+    ) -> None:
         super().__init__(where)
-        self.hub, self.db, self.interval = hub, db, interval
+        self.hub, self.db, self.interval, self.due = hub, db, interval, due
         self.probe_now = asyncio.Event()
 
     def _works(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        return {**super()._works(), "listen": self._listen, "probe": self._probe}
+        return {**super()._works(), "listen": self._listen, "probe": self._probe, "queries": self._reprobe}
 
     def announce(self, queue: Queue, target_type: str | None) -> None:
         """Wake a waiter here too."""
@@ -179,7 +184,7 @@ class Signals(Announcer):
                 raise
 
     async def _probe_once(self) -> None:
-        queues = list(self.hub.waiting)
+        queues = [queue for queue in self.hub.waiting if queue.task_type in ("workflow", "activity")]
         if not queues:
             return
         if len(queues) > _MOST_QUEUES_A_PROBE:  # by lot, so that each has its turn
@@ -192,3 +197,12 @@ class Signals(Announcer):
                 self.hub.wake(queue, row.target_type, row.ready)
             else:
                 asyncio.get_running_loop().call_later(float(row.due_in), self.hub.wake, queue, row.target_type)
+
+    async def _reprobe(self) -> None:
+        while True:
+            await asyncio.sleep(self.interval)
+            for queue, target_type, count in await self.due(list(self.hub.waiting)):
+                self.hub.wake(queue, target_type, count)
+            if "queries" in self.troubles:
+                await self.redis.ping()  # it may be that nobody waits any longer, and nothing was asked
+            self._well("queries")

@@ -27,6 +27,10 @@ class Closing(Exception):  # noqa: N818 - an order to go home, not a fault
     """The node is shutting down; held polls are answered empty."""
 
 
+class NotNow(Exception):  # noqa: N818 - an answer, not a fault
+    """Nothing may be handed out at the moment; the argument is the poll's status if that doesn't change in time."""
+
+
 @dataclass(eq=False, slots=True)
 class Waiter:
     """One held poll. `types` are the targets its worker can run; none means any."""
@@ -90,7 +94,7 @@ class Hub:
 
     async def woken(self, waiter: Waiter, seconds: float, gone: asyncio.Future[Any]) -> bool:
         """Wait for a wake; false when time is up or the caller is gone. Raises what `interrupt` was given."""
-        if self.closing:
+        if self.closing or seconds <= 0:  # a wake that came while time ran out is for the next in line
             return False
         await asyncio.wait({waiter.woken, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if gone.done() or not waiter.woken.done():

@@ -31,12 +31,12 @@ async def poll(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/poll: a task at once, or as soon as there is one, or none in time."""
     fields = Fields(call.body)
     size = fields.whole("history_page_size", 1, HISTORY_PAGE_MAX) or HISTORY_PAGE_DEFAULT
-    claimed = await hold(call, fields, "workflow", tasks.claim)
+    claimed, status = await hold(call, fields, "workflow", call.node.gate.within(tasks.claim))
     if claimed is None:
-        return Answer({"task": None, "poll_status": "empty"})
+        return Answer({"task": None, "poll_status": status})
     upto = min(claimed.last_history_sequence, size)
     events = await history.page(call.node.db, claimed.workflow_run_id, 0, upto)
-    return Answer({"task": _task_body(claimed, events), "poll_status": "leased"})
+    return Answer({"task": _task_body(claimed, events), "poll_status": status})
 
 
 _SAME = ("workflow_type", "payload_codec", "run_status", "last_history_sequence", "compatibility", "lease_owner")
@@ -64,14 +64,15 @@ def _page(events: Sequence[Row[Any]], total: int) -> dict[str, Any]:
     """One page of a history."""
     last = events[-1].sequence if events else total
     token = page_token(last) if last < total else None
-    bodies = [_event_body(event) for event in events]
+    bodies = [event_body(event) for event in events]
     return {"history_events": bodies, "total_history_events": total, "next_history_page_token": token}
 
 
 _EVENT = ("id", "sequence", "event_type", "workflow_task_id", "workflow_command_id")
 
 
-def _event_body(event: Row[Any]) -> dict[str, Any]:
+def event_body(event: Row[Any]) -> dict[str, Any]:
+    """A history event as workers read it."""
     told = {name: getattr(event, name) for name in _EVENT}
     return {**told, "payload": orjson.Fragment(event.payload), "recorded_at": iso(event.recorded_at)}
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from dw_refserver import __version__
 from dw_refserver.cli import main
-from dw_refserver.settings import SettingsError, load
+from dw_refserver.settings import Queries, SettingsError, load
 
 
 def test_the_published_defaults() -> None:
@@ -12,6 +12,12 @@ def test_the_published_defaults() -> None:
     assert (settings.database.kind, settings.database.port, settings.redis.port) == ("mysql", 3306, 6379)
     assert (settings.bootstrap_retries, settings.bootstrap_delay, settings.scheduler_interval) == (30, 2, 10)
     assert (settings.http_port, settings.app_version, settings.max_payload_bytes) == (8080, "2.0.0", 2_097_152)
+
+
+def test_a_query_waits_as_long_as_a_poll_and_is_leased_as_long_as_a_workflow_task_unless_told_otherwise() -> None:
+    assert load({}).queries == Queries(timeout=30, lease=60, ttl=180, most_pending=1024)
+    environ = {"DW_WORKER_POLL_TIMEOUT": "0", "DW_WORKFLOW_TASK_TIMEOUT": "7"}
+    assert load(environ).queries == Queries(timeout=1, lease=7, ttl=180, most_pending=1024)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,15 @@ def test_the_published_defaults() -> None:
         ({"DW_V2_MULTI_NODE": "perhaps"}, "DW_V2_MULTI_NODE"),
         ({"DW_ACTIVITY_TASK_TIMEOUT": "0"}, "DW_ACTIVITY_TASK_TIMEOUT"),
         ({"QUEUE_CONNECTION": "database"}, "QUEUE_CONNECTION"),
+        ({"DW_WORKFLOW_TASK_MAX_ACTIVE_LEASES_PER_QUEUE": "-1"}, "DW_WORKFLOW_TASK_MAX_ACTIVE_LEASES_PER_QUEUE"),
+        (
+            {"DW_ACTIVITY_TASK_MAX_ACTIVE_LEASES_PER_NAMESPACE": "few"},
+            "DW_ACTIVITY_TASK_MAX_ACTIVE_LEASES_PER_NAMESPACE",
+        ),
+        ({"DW_QUERY_TASK_TIMEOUT": "0"}, "DW_QUERY_TASK_TIMEOUT"),
+        ({"DW_QUERY_TASK_LEASE_TIMEOUT": "soon"}, "DW_QUERY_TASK_LEASE_TIMEOUT"),
+        ({"DW_QUERY_TASK_TTL_SECONDS": "59"}, "DW_QUERY_TASK_TTL_SECONDS"),
+        ({"DW_QUERY_TASK_MAX_PENDING_PER_QUEUE": "10001"}, "DW_QUERY_TASK_MAX_PENDING_PER_QUEUE"),
         ({"DW_AUTH_DRIVER": "ldap"}, "DW_AUTH_DRIVER"),
         ({"DW_SERIALIZER": "json"}, "DW_SERIALIZER"),
         ({"DW_WORKER_POLL_TIMEOUT": "-1"}, "DW_WORKER_POLL_TIMEOUT"),

@@ -69,6 +69,20 @@ def test_as_many_are_woken_as_there_is_work() -> None:
     run(work())
 
 
+def test_a_wake_that_comes_as_time_runs_out_prolongs_no_wait() -> None:
+    async def work() -> None:
+        hub = Hub()
+        with hub.wait_on(QUEUE) as next_in_line:
+            next_in_line.types = frozenset({"another"})
+            with hub.wait_on(QUEUE) as late:
+                hub.wake(QUEUE, "t")
+                assert not await hub.woken(late, 0, never())
+                next_in_line.types = frozenset()
+            assert woken(next_in_line) == [True]
+
+    run(work())
+
+
 def test_time_up_and_client_gone_both_end_a_wait() -> None:
     async def work() -> None:
         hub = Hub()
