@@ -13,6 +13,7 @@ from dw_refserver import (
     listings,
     namespaces,
     readiness,
+    run_commands,
     schedules,
     worker_tasks,
     workers,
@@ -32,6 +33,7 @@ _TASKS = "/api/worker/workflow-tasks"
 _TASK = f"{_TASKS}/{{task_id}}"
 _ACTIVITIES = "/api/worker/activity-tasks"
 _ACTIVITY = f"{_ACTIVITIES}/{{task_id}}"
+_REGISTRATION = "/api/worker/registrations/{worker_id}"
 _LOST_POLL = {"task": None, "poll_status": "backend_unavailable", "retry_same_poll_request_id": True}
 
 ENDPOINTS = (
@@ -48,6 +50,12 @@ ENDPOINTS = (
     Endpoint("GET", _RUNS, listings.list_runs, _CONTROL, "list_runs"),
     Endpoint("GET", _RUN, control.describe_run, _CONTROL, "describe_run"),
     Endpoint("GET", f"{_RUN}/history", listings.history_page, _CONTROL, "history"),
+    Endpoint("POST", "/api/workflows/{workflow_id}/signal/{signal_name}", run_commands.signal, _CONTROL, "signal"),
+    Endpoint("POST", "/api/workflows/{workflow_id}/cancel", run_commands.cancel, _CONTROL, "cancel"),
+    Endpoint("POST", "/api/workflows/{workflow_id}/terminate", run_commands.terminate, _CONTROL, "terminate"),
+    Endpoint("POST", f"{_RUN}/signal/{{signal_name}}", run_commands.signal, _CONTROL, "signal"),
+    Endpoint("POST", f"{_RUN}/cancel", run_commands.cancel, _CONTROL, "cancel"),
+    Endpoint("POST", f"{_RUN}/terminate", run_commands.terminate, _CONTROL, "terminate"),
     Endpoint("GET", _SCHEDULES, schedules.listing, _CONTROL),
     Endpoint("POST", _SCHEDULES, schedules.create, _CONTROL),
     Endpoint("GET", _SCHEDULE, schedules.describe, _CONTROL),
@@ -58,6 +66,7 @@ ENDPOINTS = (
     Endpoint("POST", f"{_SCHEDULE}/trigger", schedules.trigger, _CONTROL),
     Endpoint("POST", "/api/worker/register", workers.register, _ANYBODY, "register_worker"),
     Endpoint("POST", "/api/worker/heartbeat", workers.heartbeat, (WORKER,), "heartbeat_worker"),
+    Endpoint("DELETE", _REGISTRATION, workers.deregister, (WORKER,), "deregister_worker"),
     Endpoint("POST", f"{_TASKS}/poll", worker_tasks.poll, (WORKER,), "poll_workflow_task", lost=_LOST_POLL),
     Endpoint("POST", f"{_TASK}/history", worker_tasks.history_page, (WORKER,), "workflow_task_history"),
     Endpoint("POST", f"{_TASK}/heartbeat", worker_tasks.heartbeat, (WORKER,), "heartbeat_workflow_task"),

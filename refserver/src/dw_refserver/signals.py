@@ -11,18 +11,20 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from sqlalchemy import Row
 
 from dw_refserver.logs import log
 from dw_refserver.settings import Redis as Where
-from dw_refserver.store import tasks
+from dw_refserver.store import runs, tasks
 from dw_refserver.store.database import BackendUnavailableError, Database
 from dw_refserver.ulid import new_ulid
 from dw_refserver.wake import Hub, Queue
@@ -34,6 +36,7 @@ _MOST_PENDING = 10_000
 _MOST_QUEUES_A_PROBE = 500
 _PROBE_SECONDS = 3.0
 _RETRY_SECONDS = 0.5
+_MOST_TIMERS, _TIMERS_AT_ONCE = 100, 4
 
 
 def connect(where: Where, seconds: float) -> Redis:
@@ -134,13 +137,16 @@ class Signals(Announcer):
     def __init__(self, where: Where, hub: Hub, db: Database, interval: float) -> None:
         super().__init__(where)
         self.hub, self.db, self.interval = hub, db, interval
-        self.probe_now = asyncio.Event()
+        self.probe_now, self.timer_due = asyncio.Event(), asyncio.Event()
 
     def _works(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        return {**super()._works(), "listen": self._listen, "probe": self._probe}
+        return {**super()._works(), "listen": self._listen, "probe": self._probe, "timers": self._fire}
 
     def announce(self, queue: Queue, target_type: str | None) -> None:
-        """Wake a waiter here too."""
+        """Wake a waiter here too. A timer that is due now is nobody's to wait for: this node fires it."""
+        if queue.task_type == "timer":
+            self.timer_due.set()
+            return
         self.hub.wake(queue, target_type)
         super().announce(queue, target_type)
 
@@ -189,3 +195,41 @@ class Signals(Announcer):
                 self.hub.wake(queue, row.target_type, row.ready)
             else:
                 asyncio.get_running_loop().call_later(float(row.due_in), self.hub.wake, queue, row.target_type)
+
+    async def _fire(self) -> None:
+        """Fire what is due, then sleep until the next timer or for an interval, whichever is shorter.
+
+        All nodes do this for all queues, so that no timer depends on one of them, or on anybody's polling.
+        """
+        while True:
+            self.timer_due.clear()
+            full = await self._fire_once() == _MOST_TIMERS
+            self._well("timers")
+            soon = await runs.next_timer(self.db, self.interval)
+            pause = 0.0 if full else self.interval if soon is None else max(soon, 0.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self.timer_due.wait()
+
+    async def _fire_once(self) -> int:
+        """How many were found due. One that can't be fired holds up no other, and is said."""
+        found = await runs.due_timers(self.db, _MOST_TIMERS)
+        timers, failures = iter(found), list[Exception]()
+        await asyncio.gather(*(self._fire_in_turn(timers, failures) for _ in range(_TIMERS_AT_ONCE)))
+        if failures:
+            raise failures[0]
+        return len(found)
+
+    async def _fire_in_turn(self, timers: Iterator[Row[Any]], failures: list[Exception]) -> None:
+        for timer in timers:
+            try:
+                await self._fire_timer(timer)
+            except Exception as error:  # for the caller to raise, after the others had their turn
+                failures.append(error)
+
+    async def _fire_timer(self, timer: Row[Any]) -> None:
+        fired = await runs.fire_timer(self.db, timer.id, timer.workflow_run_id)
+        if fired is not None:
+            run, change = fired
+            for task in change.new_tasks:
+                self.announce(Queue(run.namespace, task.queue, task.task_type), task.target_type)

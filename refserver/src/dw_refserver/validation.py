@@ -146,13 +146,13 @@ def work_of(fields: Fields) -> dict[str, Any]:
         "workflow_type": fields.needed("workflow_type"),
         "queue": fields.text("task_queue") or "default",
         "payload_codec": "avro",
-        "arguments": _arguments(fields),
+        "arguments": arguments_of(fields),
         "execution_timeout_seconds": fields.whole("execution_timeout_seconds", 1, LONGEST_TIMEOUT),
         "run_timeout_seconds": fields.whole("run_timeout_seconds", 1, LONGEST_TIMEOUT),
     }
 
 
-def _arguments(fields: Fields) -> str:
+def arguments_of(fields: Fields) -> str:
     """The input's blob: as it came in an envelope, or a plain JSON list encoded; nothing counts as the empty list."""
     given = fields.body.get("input")
     if given is None:

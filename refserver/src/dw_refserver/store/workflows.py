@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, Row, Select, UpdateBase, bindparam, insert, or_, select
+from sqlalchemy import Float, Label, Row, Select, UpdateBase, bindparam, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -77,18 +77,26 @@ def _started(
     return values, [_INSTANCE, _RUN, append_events(postgres=postgres), create_tasks(postgres=postgres)]
 
 
-_OPEN_TASK = (
-    select(tasks.c.status)
-    .where(tasks.c.workflow_run_id == runs.c.id, tasks.c.status.in_(("ready", "leased")))
-    .limit(1)
-    .scalar_subquery()
-    .label("open_task_status")
-)
+def _open_task(name: str, label: str) -> Label[Any]:
+    """A column of an open task of the run: of its workflow task if it has one, else of a timer or an activity."""
+    return (
+        select(tasks.c[name])
+        .where(tasks.c.workflow_run_id == runs.c.id, tasks.c.status.in_(("ready", "leased")))
+        .order_by(tasks.c.task_type.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label(label)
+    )
+
+
 _RUNS = (
-    select(runs, instances.c.run_count, instances.c.current_run_id, instances.c.execution_timeout_seconds, _OPEN_TASK)
+    select(
+        runs, instances.c.run_count, instances.c.current_run_id, instances.c.execution_timeout_seconds,
+        _open_task("task_type", "open_task_type"), _open_task("status", "open_task_status"),
+    )
     .join_from(instances, runs, runs.c.workflow_instance_id == instances.c.id)
     .where(instances.c.id == bindparam("workflow"))
-)
+)  # fmt: skip
 _CURRENT = _RUNS.where(runs.c.id == instances.c.current_run_id)
 _ONE = _RUNS.where(runs.c.id == bindparam("run"))
 
