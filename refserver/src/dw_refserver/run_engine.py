@@ -78,7 +78,7 @@ def signal(run: Run, name: str, arguments: str, codec: str) -> Change:
         "signal_id": received.id, "signal_name": name, "workflow_command_id": command,
         "arguments": {"codec": codec, "blob": arguments}, "payload_codec": codec,
     })  # fmt: skip
-    waiting = replace(run.waiting, signals=[*run.waiting.signals, received])
+    waiting = replace(run.waiting, signals=(*run.waiting.signals, received))
     return replace(_woken(run, waiting, pen, signal_context(received)), command_id=command)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class Waiting:
     """
 
     condition: Mapping[str, Any] | None = None
-    signals: Sequence[Signal] = ()
+    signals: tuple[Signal, ...] = ()
     groups: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -35,16 +35,18 @@ class Waiting:
         """Read what `stored` has written."""
         if not stored:
             return NOTHING
-        signals = [Signal(*signal) for signal in stored["signals"]]
+        signals = tuple(Signal(*signal) for signal in stored["signals"])
         return cls(stored["condition"], signals, stored["groups"])
 
     def stored(self) -> dict[str, Any] | None:
         """What is kept: nothing if there is nothing."""
-        return vars(self) if self.condition or self.signals or self.groups else None
+        if self == NOTHING:
+            return None
+        return {**vars(self), "signals": [[*signal] for signal in self.signals]}
 
     def without(self, seen: int) -> Waiting:
         """All but the signals up to this event."""
-        return replace(self, signals=[signal for signal in self.signals if signal.sequence > seen])
+        return replace(self, signals=tuple(signal for signal in self.signals if signal.sequence > seen))
 
     def joined(self, parallel: Mapping[str, Any]) -> Waiting:
         """One more open member of a group."""
