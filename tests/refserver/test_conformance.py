@@ -26,8 +26,10 @@ VOLATILE = {
 }  # fmt: skip
 """Fields whose value differs from run to run or with the protocol version; their presence and type are compared."""
 
+NO_REPAIR = "only what this server can do is offered: no repair and no archive"
 EVERYWHERE = {
-    "actions": "only what this server can do is offered: no signal, cancel, terminate, repair or archive yet",
+    "actions.can_repair": NO_REPAIR,
+    "actions.can_archive": NO_REPAIR,
     "input": "payloads are opaque to this server: input_envelope has it verbatim",
     "output": "payloads are opaque to this server: output_envelope has it verbatim",
 }
@@ -37,6 +39,7 @@ COUNTS = ("task.last_history_sequence", "task.total_history_events")
 NO_START_REJECTED = "a refused duplicate start writes no StartRejected event into the history of the run that is there"
 NO_HEARTBEAT_EVENT = f"{NO_START_REJECTED}; and a heartbeat writes no event, as in the newest protocol's inventories"
 STEP = "steps are numbered by their own counter, as the newest protocol has it, not by the history's"
+REJECTED = "a rejected command leaves no row behind, so it has neither an id nor a number"
 DEVIATIONS: dict[str, dict[str, str]] = {
     "012-register-bad-runtime": {"status": "rust is a runtime in the newest protocol"},
     "021-worker-heartbeat": {"retention": "pruning belongs to the scheduler alone, so a heartbeat prunes nothing"},
@@ -45,16 +48,25 @@ DEVIATIONS: dict[str, dict[str, str]] = {
     "051-wf-poll-same-poll-request-id": dict.fromkeys(COUNTS, NO_START_REJECTED),
     "059-wf-task-history": {"total_history_events": NO_START_REJECTED},
     "082-wf-poll-after-activity": {**dict.fromkeys(COUNTS, NO_HEARTBEAT_EVENT), "task.workflow_sequence": STEP},
+    "093-signal": {"status": "types declare no signals to this server, so it takes every name, as the protocol allows"},
+    "123-cancel-again": dict.fromkeys(("command_id", "command_sequence"), REJECTED),
+    "126-signal-closed": dict.fromkeys(("command_id", "command_sequence"), REJECTED),
+    "132-terminate": {"command_sequence": f"{REJECTED}; two were rejected before"},
+    "133-terminate-again": dict.fromkeys(("command_id", "command_sequence"), REJECTED),
 }
 """Every known difference, by exchange and field, with its reason. One that is gone fails, so the table stays true."""
 
-NEEDS_TASK = {"137-wf-complete-workflow": "golden-5", "141-wf-fail-workflow": "golden-6"}
+NEEDS_TASK = {
+    "143-wf-continue-as-new": "golden-7",
+    "137-wf-complete-workflow": "golden-5",
+    "141-wf-fail-workflow": "golden-6",
+}
 """Exchanges about a task whose start and poll were not recorded: made here first."""
 
 
-FILLED = ("workflow_schedules",
-    "workflow_instances", "workflow_runs", "workflow_tasks", "workflow_history_events", "activity_executions",
-    "activity_attempts",
+FILLED = (
+    "workflow_schedules", "workflow_commands", "workflow_instances", "workflow_runs", "workflow_tasks",
+    "workflow_history_events", "activity_executions", "activity_attempts",
 )  # fmt: skip
 """The recordings begin with a server that has run nothing yet: a list shows what else there is."""
 

@@ -235,6 +235,13 @@ class AnyCourse(RuleBasedStateMachine):
         if self.run.status not in TERMINAL:
             assert sum(self.run.waiting.groups.values()) == len(grouped)
 
+    @invariant()
+    def a_wait_has_its_own_timer_and_no_other_is_left(self) -> None:
+        kinds = [about for about in map(self.about, self.open("timer")) if "condition_wait_id" in about]
+        wait = self.run.waiting.condition or {"timer_id": None}
+        if self.run.status not in TERMINAL:
+            assert [about["timer_id"] for about in kinds] == ([wait["timer_id"]] if wait["timer_id"] else [])
+
     def about(self, row: Row) -> dict[str, Any]:
         text = row.new.payload or self.run.activities[row.new.activity_execution_id or ""].parallel
         found: dict[str, Any] = orjson.loads(text or "{}")
