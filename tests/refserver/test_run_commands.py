@@ -167,3 +167,22 @@ def test_who_deregisters_gives_back_what_it_holds(cluster: Cluster) -> None:
     assert cluster.a.complete(held).body["reason"] == "lease_owner_mismatch"
     assert cluster.a.poll("gone", queue).status == 412
     assert cluster.a.delete("/worker/registrations/gone").body["reason"] == "worker_not_found"
+
+
+@pytest.mark.parametrize("kind", ["execution_timeout", "run_timeout"])
+def test_a_run_past_its_deadline_ends(cluster: Cluster, kind: str) -> None:
+    queue = fresh()
+    cluster.a.register("w", queue)
+    cluster.a.start(queue, workflow_id=queue, **{f"{kind}_seconds": 1})
+    task = cluster.a.poll("w", queue).body["task"]
+    cluster.a.complete(task, commands=[timer(3600)])
+    run = until(lambda: ended(cluster.b.get(f"/workflows/{queue}").body), 15, "the run timed out")
+    assert (run["status"], run["closed_reason"]) == ("failed", "timed_out")
+    events = events_of(cluster.b, queue)
+    assert [event["event_type"] for event in events][3:] == ["TimerCancelled", "WorkflowTimedOut"]
+    assert events[-1]["payload"]["timeout_kind"] == kind
+    assert send(cluster.a, queue).body["reason"] == "run_not_active"
+
+
+def ended(run: dict[str, Any]) -> dict[str, Any] | None:
+    return run if run["is_terminal"] else None

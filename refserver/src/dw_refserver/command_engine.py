@@ -52,6 +52,8 @@ class Batch:
 
 def complete(task: Task, commands: Sequence[Command]) -> Decision:
     """Decide what a workflow task's commands write. Their form has been checked; their order has not."""
+    if task.timed_out:
+        raise _rejected(task, "run_timed_out", "The run has passed its deadline.")
     if any(command["type"] in CLOSING for command in commands[:-1]):
         raise _invalid(task, "A terminal command must be the only one of its kind, and the last.")
     batch = Batch(task, Pen(task.last_history_sequence, task.id), task.last_step, task.waiting)
@@ -65,8 +67,12 @@ def complete(task: Task, commands: Sequence[Command]) -> Decision:
 
 
 def _invalid(task: Task, text: str) -> Refused:
+    return _rejected(task, "invalid_commands", text)
+
+
+def _rejected(task: Task, reason: str, text: str) -> Refused:
     claim = Claim(task.id, task.lease_owner or "", task.attempt_count)
-    return refused(claim, 409, "invalid_commands", text, outcome="rejected", recorded=False, run_id=task.run_id,
+    return refused(claim, 409, reason, text, outcome="rejected", recorded=False, run_id=task.run_id,
                    run_status=task.run_status)  # fmt: skip
 
 

@@ -110,6 +110,8 @@ class Task:
     run_queue: str
     run_number: int = 1
     waiting: Waiting = NOTHING
+    timed_out: bool = False
+    """Whether a deadline of the run has passed, though it is still open."""
 
 
 @dataclass(frozen=True)

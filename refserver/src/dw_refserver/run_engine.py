@@ -140,3 +140,15 @@ def stop(run: Run, how: Stop, reason: str | None, left: Sequence[Left]) -> Chang
         "message": f"Workflow {how.status}" + (f": {reason}" if reason else "."),
     })  # fmt: skip
     return Change(how.status, NOTHING, pen.events, closed_reason=how.status, command_id=command)
+
+
+def time_out(run: Run, kind: str, left: Sequence[Left]) -> Change:
+    """End a run whose deadline has passed, with all that is open of it; `kind` is execution_timeout or run_timeout."""
+    pen = Pen(run.last_history_sequence)
+    for each in left:
+        pen.write(f"{each.kind}Cancelled", each.told)
+    pen.write("WorkflowTimedOut", {
+        "timeout_kind": kind, "failure_id": new_ulid(), "failure_category": "timeout", "closed_reason": "timed_out",
+        "message": f"Workflow passed its {kind}.",
+    })  # fmt: skip
+    return Change("failed", NOTHING, pen.events, closed_reason="timed_out")

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ _MOST_PENDING = 10_000
 _MOST_QUEUES_A_PROBE = 500
 _PROBE_SECONDS = 3.0
 _RETRY_SECONDS = 0.5
-_MOST_TIMERS, _TIMERS_AT_ONCE = 100, 4
+_MOST_DUE, _AT_ONCE = 100, 4
 
 
 def connect(where: Where, seconds: float) -> Redis:
@@ -132,7 +132,7 @@ async def announcing(where: Where) -> AsyncIterator[Announcer]:
 
 
 class Signals(Announcer):
-    """The background work of one node: publish, listen, probe."""
+    """The background work of one node: publish, listen, probe; fire timers and end runs past their deadline."""
 
     def __init__(self, where: Where, hub: Hub, db: Database, interval: float) -> None:
         super().__init__(where)
@@ -140,7 +140,8 @@ class Signals(Announcer):
         self.probe_now, self.timer_due = asyncio.Event(), asyncio.Event()
 
     def _works(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        return {**super()._works(), "listen": self._listen, "probe": self._probe, "timers": self._fire}
+        return {**super()._works(), "listen": self._listen, "probe": self._probe, "timers": self._fire,
+                "deadlines": self._end_overdue}  # fmt: skip
 
     def announce(self, queue: Queue, target_type: str | None) -> None:
         """Wake a waiter here too. A timer that is due now is nobody's to wait for: this node fires it."""
@@ -197,35 +198,20 @@ class Signals(Announcer):
                 asyncio.get_running_loop().call_later(float(row.due_in), self.hub.wake, queue, row.target_type)
 
     async def _fire(self) -> None:
-        """Fire what is due, then sleep until the next timer or for an interval, whichever is shorter.
+        """Fire the timers that are due, then sleep until the next or for an interval, whichever is shorter.
 
         All nodes do this for all queues, so that no timer depends on one of them, or on anybody's polling.
         """
         while True:
             self.timer_due.clear()
-            full = await self._fire_once() == _MOST_TIMERS
+            found = await runs.due_timers(self.db, _MOST_DUE)
+            await _each(found, self._fire_timer)
             self._well("timers")
             soon = await runs.next_timer(self.db, self.interval)
-            pause = 0.0 if full else self.interval if soon is None else max(soon, 0.0)
+            pause = 0.0 if len(found) == _MOST_DUE else self.interval if soon is None else max(soon, 0.0)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self.timer_due.wait()
-
-    async def _fire_once(self) -> int:
-        """How many were found due. One that can't be fired holds up no other, and is said."""
-        found = await runs.due_timers(self.db, _MOST_TIMERS)
-        timers, failures = iter(found), list[Exception]()
-        await asyncio.gather(*(self._fire_in_turn(timers, failures) for _ in range(_TIMERS_AT_ONCE)))
-        if failures:
-            raise failures[0]
-        return len(found)
-
-    async def _fire_in_turn(self, timers: Iterator[Row[Any]], failures: list[Exception]) -> None:
-        for timer in timers:
-            try:
-                await self._fire_timer(timer)
-            except Exception as error:  # for the caller to raise, after the others had their turn
-                failures.append(error)
 
     async def _fire_timer(self, timer: Row[Any]) -> None:
         fired = await runs.fire_timer(self.db, timer.id, timer.workflow_run_id)
@@ -233,3 +219,29 @@ class Signals(Announcer):
             run, change = fired
             for task in change.new_tasks:
                 self.announce(Queue(run.namespace, task.queue, task.task_type), task.target_type)
+
+    async def _end_overdue(self) -> None:
+        """End the runs that have passed a deadline, as all nodes do."""
+        while True:
+            await _each(await runs.overdue(self.db, _MOST_DUE), self._time_out)
+            self._well("deadlines")
+            await asyncio.sleep(self.interval)
+
+    async def _time_out(self, run: Row[Any]) -> None:
+        await runs.time_out_run(self.db, run.id, run.kind)
+
+
+async def _each(rows: Sequence[Row[Any]], work: Callable[[Row[Any]], Awaitable[None]]) -> None:
+    """Do the work for each, a few at a time. One that fails holds up no other, and is raised at the end."""
+    left, failures = iter(rows), list[Exception]()
+
+    async def in_turn() -> None:
+        for row in left:
+            try:
+                await work(row)
+            except Exception as error:  # raised below
+                failures.append(error)
+
+    await asyncio.gather(*(in_turn() for _ in range(_AT_ONCE)))
+    if failures:
+        raise failures[0]

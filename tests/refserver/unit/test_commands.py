@@ -147,3 +147,9 @@ def test_a_signal_that_no_task_has_shown_does_not_end_with_its_run() -> None:
     with pytest.raises(Refused) as raised:
         complete(task, [{"type": "continue_as_new"}])
     assert (raised.value.status, raised.value.reason) == (409, "invalid_commands")
+
+
+def test_a_run_past_its_deadline_takes_no_completion() -> None:
+    with pytest.raises(Refused) as raised:
+        complete(replace(TASK, timed_out=True), [DONE])
+    assert (raised.value.status, raised.value.reason) == (409, "run_timed_out")

@@ -8,7 +8,19 @@ from typing import Any
 import orjson
 import pytest
 from dw_refserver.engine import Refused
-from dw_refserver.run_engine import CANCEL, MOST_SIGNALS, TERMINATE, Change, Left, Run, Stop, fire, signal, stop
+from dw_refserver.run_engine import (
+    CANCEL,
+    MOST_SIGNALS,
+    TERMINATE,
+    Change,
+    Left,
+    Run,
+    Stop,
+    fire,
+    signal,
+    stop,
+    time_out,
+)
 from dw_refserver.waiting import NOTHING, Signal, Waiting
 
 from refserver.unit.test_engine import NOW
@@ -94,3 +106,9 @@ def test_a_stop_ends_the_run_with_all_that_is_open_of_it(how: Stop, status: str)
     assert (change.status, change.closed_reason, change.waiting, change.new_tasks) == (status, status, NOTHING, ())
     last = told(change)[-1][1]
     assert (last["reason"], last["message"]) == ("too late", f"Workflow {status}: too late")
+
+
+def test_a_run_past_its_deadline_fails_with_all_that_is_open_of_it() -> None:
+    change = time_out(RUN, "run_timeout", [Left("Timer", TIMER)])
+    assert [kind for kind, _ in told(change)] == ["TimerCancelled", "WorkflowTimedOut"]
+    assert (change.status, change.closed_reason, change.command_id) == ("failed", "timed_out", None)

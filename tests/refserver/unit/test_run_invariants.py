@@ -34,7 +34,8 @@ CLOSING = st.sampled_from([
     {"type": "complete_workflow"}, {"type": "fail_workflow", "message": "m"}, {"type": "continue_as_new"},
 ])  # fmt: skip
 OPENING = {"ActivityScheduled", "TimerScheduled", "SideEffectRecorded", "VersionMarkerRecorded", "ConditionWaitOpened"}
-LAST = {"WorkflowCompleted", "WorkflowFailed", "WorkflowCancelled", "WorkflowTerminated", "WorkflowContinuedAsNew"}
+LAST = {"WorkflowCompleted", "WorkflowFailed", "WorkflowCancelled", "WorkflowTerminated", "WorkflowContinuedAsNew",
+        "WorkflowTimedOut"}  # fmt: skip
 
 
 @dataclass
@@ -189,10 +190,10 @@ class AnyCourse(RuleBasedStateMachine):
         )  # fmt: skip
 
     @precondition(lambda self: self.run.status not in TERMINAL)
-    @rule(how=st.sampled_from([CANCEL, TERMINATE]))
+    @rule(how=st.sampled_from([CANCEL, TERMINATE, None]))
     def stop(self, how: Any) -> None:
-        left = [Left("Timer", orjson.loads(row.new.payload or "")) for row in self.open("timer")]
-        self.change(run_engine.stop(self.locked(), how, None, left))
+        left, run = [Left("Timer", orjson.loads(row.new.payload or "")) for row in self.open("timer")], self.locked()
+        self.change(run_engine.stop(run, how, None, left) if how else run_engine.time_out(run, "run_timeout", left))
         self.run.tasks = {
             name: replace(row, status="cancelled") if row.status in ("ready", "leased") else row
             for name, row in self.run.tasks.items()

@@ -14,6 +14,7 @@ from dw_refserver.store.tables import instances, runs
 R = runs.c
 _INHERITED = ("workflow_instance_id", "namespace", "business_key", "payload_codec", "compatibility", "memo",
               "run_timeout_seconds", "execution_deadline_at")  # fmt: skip
+_DEADLINE, _LAST = case((R.run_timeout_seconds.is_not(None), later(R.run_timeout_seconds))), R.execution_deadline_at
 _NEXT = {
     "id": bindparam("run"),
     "run_number": R.run_number + 1,
@@ -22,7 +23,8 @@ _NEXT = {
     "arguments": func.coalesce(bindparam("blob", type_=R.arguments.type), R.arguments),
     "status": literal("pending"),
     "last_history_sequence": bindparam("last", type_=Integer),
-    "run_deadline_at": case((R.run_timeout_seconds.is_not(None), later(R.run_timeout_seconds))),
+    "run_deadline_at": _DEADLINE,
+    "next_deadline_at": func.least(func.coalesce(_DEADLINE, _LAST), func.coalesce(_LAST, _DEADLINE)),
     "started_at": now(),
     "last_progress_at": now(),
     **{name: R[name] for name in _INHERITED},

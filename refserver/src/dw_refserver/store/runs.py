@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Float, Row, Select, UpdateBase, bindparam, case, insert, select, update
+from sqlalchemy import Float, Row, Select, UpdateBase, bindparam, case, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.engine import TERMINAL, Refused
-from dw_refserver.run_engine import Change, Left, Run, fire
+from dw_refserver.run_engine import Change, Left, Run, fire, time_out
 from dw_refserver.store.database import Database, LostRaceError, execute_together
 from dw_refserver.store.dialect import later, now, seconds_until
 from dw_refserver.store.history import append_events, create_tasks, to_json
@@ -53,6 +53,7 @@ _CHANGE = (
     .values({
         R.status: bindparam("status"), R.closed_reason: bindparam("closed_reason"),
         R.closed_at: case((bindparam("closes", type_=sa.Boolean), now())), R.last_progress_at: now(),
+        R.next_deadline_at: case((bindparam("closes", type_=sa.Boolean), sa.null()), else_=R.next_deadline_at),
         R.last_history_sequence: bindparam("last", type_=sa.Integer),
         R.resume_sequence: bindparam("resume", type_=sa.Integer),
         R.last_command: bindparam("last_command", type_=sa.Integer),
@@ -266,3 +267,24 @@ async def fire_timer(db: Database, task_id: str, run_id: str) -> tuple[Run, Chan
         return run, change
 
     return await db.transact(work)
+
+
+_KIND = case((R.execution_deadline_at <= now(), literal("execution_timeout")), else_=literal("run_timeout"))
+_OVERDUE = select(R.id, _KIND.label("kind")).where(R.next_deadline_at <= now()).limit(bindparam("most"))
+
+
+async def overdue(db: Database, most: int) -> Sequence[Row[Any]]:
+    """At most so many open runs that have passed a deadline, and which."""
+    return await db.all(_OVERDUE, {"most": most})
+
+
+async def time_out_run(db: Database, run_id: str, kind: str) -> None:
+    """End a run that has passed its deadline, unless it has ended meanwhile."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(_LOCK_TASKS, {"run": run_id})
+        run = await _locked(connection, run_id)
+        if run is not None and run.open:
+            await _write(db, connection, run, time_out(run, kind, await _left(connection, run)), _STOP)
+
+    await db.transact(work)

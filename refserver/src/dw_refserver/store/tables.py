@@ -130,14 +130,16 @@ runs = _table(
     *_counts("last_step", "resume_sequence"),
     *_numbers("run_timeout_seconds", nullable=True),
     *_moments("execution_deadline_at", "run_deadline_at"),
-    *_moments("started_at", "closed_at", "archived_at", "last_progress_at"),
+    *_moments("started_at", "closed_at", "archived_at", "last_progress_at", "next_deadline_at"),
     UniqueConstraint("workflow_instance_id", "run_number", name="workflow_runs_instance_number"),
     Index("workflow_runs_closed", "namespace", "closed_at"),
     Index("workflow_runs_listed", "namespace", "id"),
+    Index("workflow_runs_due", "next_deadline_at"),
 )
 """`last_step` counts the run's workflow steps. `resume_sequence` is the last event that a workflow task must see: one
 that was claimed before it (`seen_sequence`) is followed by another when it is completed. `waiting_on` is what `waiting`
-keeps; `last_command` counts the commands that the run has taken, its start being the first.
+keeps; `last_command` counts the commands that the run has taken, its start being the first. `next_deadline_at` is the
+earlier of its two deadlines while it is open.
 """
 
 tasks = _table(

@@ -158,6 +158,7 @@ _LOOK: Select[Any] = (
         R.closed_reason.label("run_closed_reason"), R.closed_at.label("run_closed_at"), R.workflow_type,
         R.payload_codec, R.last_history_sequence, T.seen_sequence, R.last_step, R.resume_sequence,
         R.queue.label("run_queue"), R.run_number, R.waiting_on,
+        sa.func.coalesce(R.next_deadline_at <= now(), sa.false()).label("timed_out"),
     )
     .join_from(tasks, runs, R.id == T.workflow_run_id)
     .where(T.id == bindparam("task"), T.namespace == bindparam("ns"), T.task_type == "workflow")
@@ -173,7 +174,8 @@ async def held(db: Database, namespace: str, claim: Claim) -> Task:
 
 def _task(row: Row[Any]) -> Task:
     fields = row._asdict()
-    return Task(waiting=Waiting.of(fields.pop("waiting_on")), **fields)
+    timed_out = bool(fields.pop("timed_out"))
+    return Task(waiting=Waiting.of(fields.pop("waiting_on")), timed_out=timed_out, **fields)
 
 
 _HOLDS = (
@@ -250,6 +252,7 @@ _CLOSED_RUN = {
     R.closed_reason: bindparam("closed_reason"),
     R.output: bindparam("output", type_=JsonText),
     R.closed_at: case((bindparam("closes", type_=sa.Boolean), now())),
+    R.next_deadline_at: case((bindparam("closes", type_=sa.Boolean), sa.null()), else_=R.next_deadline_at),
     R.last_progress_at: now(),
     R.last_history_sequence: R.last_history_sequence + bindparam("appended", type_=sa.Integer),
     R.last_step: bindparam("step", type_=sa.Integer),

@@ -44,6 +44,7 @@ _RUN = insert(runs).values(
     run_timeout_seconds=bindparam("run_timeout"),
     execution_deadline_at=later(bindparam("execution_timeout", type_=Float)),
     run_deadline_at=later(bindparam("run_timeout", type_=Float)),
+    next_deadline_at=later(bindparam("first_timeout", type_=Float)),
     started_at=now(),
     last_progress_at=now(),
 )
@@ -72,6 +73,7 @@ def _started(
         "ns": ask.namespace, "workflow": ask.workflow_id, "type": ask.workflow_type, "run": run_id,
         "key": ask.business_key, "kept": ask.memo, "codec": ask.payload_codec, "blob": ask.arguments, "q": ask.queue,
         "execution_timeout": ask.execution_timeout_seconds, "run_timeout": ask.run_timeout_seconds,
+        "first_timeout": min(filter(None, (ask.execution_timeout_seconds, ask.run_timeout_seconds)), default=None),
         "last": len(events), "events": to_json(events), "tasks": to_json([task]),
     }  # fmt: skip
     return values, [_INSTANCE, _RUN, append_events(postgres=postgres), create_tasks(postgres=postgres)]

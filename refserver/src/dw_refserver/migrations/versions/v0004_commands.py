@@ -17,7 +17,11 @@ down_revision = "0003"
 
 LongText = Text().with_variant(LONGTEXT(), "mysql")
 Moment = TIMESTAMP(timezone=True).with_variant(DATETIME(fsp=6), "mysql")
-COMMANDS, DUE = "workflow_commands", "workflow_tasks_due"
+COMMANDS = "workflow_commands"
+INDEXES = {
+    "workflow_tasks_due": ("workflow_tasks", ["task_type", "available_at"]),
+    "workflow_runs_due": ("workflow_runs", ["next_deadline_at"]),
+}
 
 
 def upgrade() -> None:
@@ -27,15 +31,17 @@ def upgrade() -> None:
         for column in columns:
             if column.name not in present:
                 op.add_column(table, column)
-    if DUE not in {index["name"] for index in seen.get_indexes("workflow_tasks")}:
-        op.create_index(DUE, "workflow_tasks", ["task_type", "available_at"])
+    for name, (table, of) in INDEXES.items():
+        if name not in {index["name"] for index in seen.get_indexes(table)}:
+            op.create_index(name, table, of)
     if COMMANDS not in seen.get_table_names():
         _create_commands()
 
 
 def downgrade() -> None:
     op.drop_table(COMMANDS)
-    op.drop_index(DUE, "workflow_tasks")
+    for name, (table, _) in INDEXES.items():
+        op.drop_index(name, table)
     for table, columns in _added().items():
         for column in columns:
             op.drop_column(table, column.name)
@@ -45,6 +51,7 @@ def _added() -> dict[str, list[Column[Any]]]:
     return {
         "workflow_runs": [
             Column("waiting_on", LongText), Column("last_command", Integer, nullable=False, server_default="1"),
+            Column("next_deadline_at", Moment),
         ],
         "activity_executions": [Column("parallel", LongText)],
     }  # fmt: skip
