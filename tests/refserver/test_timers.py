@@ -18,11 +18,11 @@ def timer(seconds: int) -> dict[str, Any]:
     return {"type": "start_timer", "delay_seconds": seconds}
 
 
-def begin(client: Client, queue: str, *commands: dict[str, Any]) -> dict[str, Any]:
-    """Start a workflow whose id is the queue's name and complete its first task with these commands."""
-    client.register("w", queue)
+def begin(client: Client, queue: str, *commands: dict[str, Any], worker: str = "w") -> dict[str, Any]:
+    """Start a workflow whose id is the queue's name and complete its first task, as that worker, with the commands."""
+    client.register(worker, queue)
     client.start(queue, workflow_id=queue)
-    task = client.poll("w", queue).body["task"]
+    task = client.poll(worker, queue).body["task"]
     assert client.complete(task, commands=list(commands)).status == 200
     return task  # type: ignore[no-any-return]
 
@@ -61,7 +61,7 @@ def test_timers_that_nobody_polls_for_fire(cluster: Cluster) -> None:
 def test_two_nodes_fire_each_of_many_once(cluster: Cluster) -> None:
     queues = [fresh() for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda queue: begin(cluster.a, queue, *[timer(1)] * 25), queues))
+        list(pool.map(lambda queue: begin(Client(cluster.a.url), queue, *[timer(1)] * 25, worker=queue), queues))
     for queue in queues:
         until(lambda queue=queue: len(fired(cluster.b, queue)) >= 25, 30, "25 timers fired")
     time.sleep(1.5)  # longer than a node's interval: whoever would fire one again has had its turn

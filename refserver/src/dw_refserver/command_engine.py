@@ -91,31 +91,40 @@ def _decided(batch: Batch) -> Decision:
 
 
 def _apply_signals(batch: Batch, commands: Sequence[Command]) -> None:
-    """The signals that the task has shown are applied, and an open wait is over if they may have satisfied it or the
-    workflow has gone on without it."""
-    task, wait = batch.task, batch.waiting.condition
-    seen = [signal for signal in batch.waiting.signals if signal.sequence <= task.seen_sequence]
-    batch.waiting = batch.waiting.without(task.seen_sequence)
+    """The signals that the task has shown are applied, and the open wait ends unless it is the same still."""
+    seen = [signal for signal in batch.waiting.signals if signal.sequence <= batch.task.seen_sequence]
+    batch.waiting = batch.waiting.without(batch.task.seen_sequence)
     for signal in seen:
         batch.pen.write("SignalApplied", {"signal_id": signal.id, "signal_name": signal.name})
-    if wait and (seen or not any(_asks_again(wait, command) for command in commands)):
-        _end_wait(batch, wait)
+    wait = batch.waiting.condition
+    if wait is None:
+        return
+    if not any(_asks_again(wait, command) for command in commands) or (seen and not batch.waiting.signals):
+        _satisfy(batch, wait)
+    elif any(signal.sequence > wait["event_sequence"] for signal in seen):
+        _drop(batch, wait)
 
 
 def _asks_again(wait: Mapping[str, Any], command: Command) -> bool:
     return command["type"] == "open_condition_wait" and all(command.get(name) == wait[name] for name in _WAIT)
 
 
-def _end_wait(batch: Batch, wait: Mapping[str, Any]) -> None:
-    """The wait is satisfied, and its timer no longer waited for."""
+def _satisfy(batch: Batch, wait: Mapping[str, Any]) -> None:
+    """The wait is over, and its timer no longer waited for. Asked for once more, it is another wait."""
     batch.pen.write("ConditionWaitSatisfied", wait)
-    batch.waiting = replace(batch.waiting, condition=None)
+    _drop(batch, wait)
     if wait["timer_id"]:
-        batch.timer_over = wait["timer_id"]
         batch.pen.write("TimerCancelled", {
             "timer_id": wait["timer_id"], "sequence": wait["sequence"], "timer_kind": "condition_timeout",
             "condition_wait_id": wait["condition_wait_id"], "delay_seconds": wait["timeout_seconds"],
         })  # fmt: skip
+
+
+def _drop(batch: Batch, wait: Mapping[str, Any]) -> None:
+    """The wait makes room for the next one, without an event: replay takes a signal that came meanwhile, unseen, for
+    the old wait's if anything but the next wait follows it, and for the next one's only so."""
+    batch.waiting = replace(batch.waiting, condition=None)
+    batch.timer_over = wait["timer_id"]
 
 
 def _known_member(batch: Batch, command: Command) -> bool:
@@ -194,10 +203,11 @@ def _open_condition_wait(batch: Batch, command: Command) -> None:
     wait = {"condition_wait_id": wait_id, "sequence": batch.next_step(), "timer_id": timer}
     wait |= {name: command.get(name) for name in _WAIT}
     batch.pen.write("ConditionWaitOpened", wait)
+    opened = batch.pen.last
     if timer:
         kind = {"timer_kind": "condition_timeout", "condition_wait_id": wait_id}
         _timer(batch, timer, batch.step, seconds or 0, kind)
-    batch.waiting = replace(batch.waiting, condition=wait)
+    batch.waiting = replace(batch.waiting, condition={**wait, "event_sequence": opened})
 
 
 def _record_side_effect(batch: Batch, command: Command) -> None:

@@ -95,6 +95,19 @@ def test_a_signal_that_came_during_the_task_stays_and_makes_the_next_one() -> No
     assert (context["workflow_wait_kind"], context["signal_name"]) == ("signal", "stop")
 
 
+@pytest.mark.parametrize(("first", "events"), [(2, []), (4, ["ConditionWaitOpened"])])
+def test_while_a_signal_is_unseen_the_same_wait_stays_or_makes_room_without_an_end(
+    first: int, events: list[str]
+) -> None:
+    waiting, _ = opened()
+    signals = (Signal("s1", "go", first), Signal("s2", "go", 5))
+    task = replace(TASK, waiting=replace(waiting, signals=signals), seen_sequence=4, resume_sequence=5,
+                   last_history_sequence=5, last_step=1)  # fmt: skip
+    decision = complete(task, [WAIT])
+    assert kinds(decision) == ["SignalApplied", *events]
+    assert len(decision.new_tasks) == 1
+
+
 def test_a_wait_that_the_workflow_has_gone_past_is_over() -> None:
     waiting, _ = opened()
     decision = complete(replace(TASK, waiting=waiting), [DONE])

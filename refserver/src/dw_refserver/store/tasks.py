@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.engine import Claim, Decision, Task, guard
 from dw_refserver.store.continuation import begin_next
-from dw_refserver.store.database import Database, LostRaceError, execute_together
+from dw_refserver.store.database import Database, execute_together
 from dw_refserver.store.dialect import later, now, seconds_until, supports
 from dw_refserver.store.history import append_events, create_activities, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, runs, tasks, workers
@@ -194,20 +194,19 @@ async def renew(db: Database, namespace: str, claim: Claim, lease: float) -> boo
 async def settle(db: Database, namespace: str, claim: Claim, judge: Callable[[Task], Decision]) -> Decision:
     """Close a task: read it, let `judge` decide, write what it decided. All of it or nothing is committed.
 
-    `judge` may be asked more than once. On PostgreSQL the read takes no lock, and the write, one statement, holds
-    only if nothing has changed since; on MySQL, and where a run goes on as another, the read locks both rows.
+    `judge` may be asked more than once. On PostgreSQL the read takes no lock at first, and the write, one statement,
+    holds only if nothing has changed since. On MySQL, for a run that goes on as another, and for one that much else
+    happens to at the same time, the read locks both rows.
     """
-    if not db.postgres:
-        return await db.transact(lambda connection: _settle_locked(db, connection, namespace, claim, judge))
-    for _ in range(5):
+    for _ in range(2 if db.postgres else 0):
         task = await held(db, namespace, claim)
         decision = judge(task)
         if decision.continued:
-            return await db.transact(lambda connection: _settle_locked(db, connection, namespace, claim, judge))
+            break
         statement = _settle_in_one(timer=decision.timer_over is not None)
         if await db.one(statement, _settlement(task, decision)) is not None:
             return decision
-    raise LostRaceError(claim.task_id)
+    return await db.transact(lambda connection: _settle_locked(db, connection, namespace, claim, judge))
 
 
 async def _settle_locked(
