@@ -121,5 +121,25 @@ class Retrying:
         return (yield ctx.schedule_activity("flaky", [name], retry_policy=policy))
 
 
-FLOWS = (OneActivity, Parallel, Timer, Approval, Marked, Counter, Patient, Retrying)
+@workflow.defn(name="rounds")
+class Rounds:
+    """Waits for the same condition again and again."""
+
+    def __init__(self) -> None:
+        self.rung = False
+
+    @workflow.signal("ring")
+    def ring(self) -> None:
+        """Satisfy the wait that is open."""
+        self.rung = True
+
+    def run(self, ctx: Any) -> Flow:
+        """Three rounds, each with a signal of its own."""
+        for _ in range(3):
+            yield ctx.wait_condition(lambda: self.rung, key="rung", timeout=60)
+            self.rung = False
+        return "over"
+
+
+FLOWS = (OneActivity, Parallel, Timer, Approval, Marked, Counter, Patient, Retrying, Rounds)
 ACTIVITIES = (greet, flaky)

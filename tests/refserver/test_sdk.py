@@ -94,6 +94,27 @@ def test_signals_and_conditions(cluster: Cluster) -> None:
     assert events.count("ConditionWaitTimedOut") == 1
 
 
+def test_the_same_condition_waited_for_again(cluster: Cluster) -> None:
+    async def course(client: Client, queue: str) -> Any:
+        handle = await begun(client, queue, "rounds")
+        for waits in (1, 2, 3):
+            await until_async(lambda waits=waits: history(cluster, queue).count("ConditionWaitOpened") == waits)
+            await handle.signal("ring")
+        return await handle.result(poll_interval=0.1)
+
+    assert carried_out(cluster, course) == "over"
+
+
+def test_signals_that_come_all_at_once(cluster: Cluster) -> None:
+    async def course(client: Client, queue: str) -> Any:
+        handle = await begun(client, queue, "approval")
+        await asyncio.gather(*(handle.signal("approve", [name]) for name in "ABCDEFGH"))
+        return await handle.result(poll_interval=0.1)
+
+    *names, third = carried_out(cluster, course)
+    assert (third, set(names) <= set("ABCDEFGH"), len(set(names)) == len(names)) == (True, True, True)
+
+
 def test_side_effect_and_version(cluster: Cluster) -> None:
     result, events = result_of(cluster, "marked")
     assert result == [42, 2, "hello marks"]
@@ -112,7 +133,7 @@ def test_continue_as_new(cluster: Cluster) -> None:
 
 
 async def until_async(found: Callable[[], Any]) -> None:
-    await asyncio.to_thread(until, found, 30, "the last of three runs")
+    await asyncio.to_thread(until, found, 30, "what the course waits for")
 
 
 def test_cancellation(cluster: Cluster) -> None:
