@@ -214,7 +214,7 @@ _OVER = {"status": "cancelled", "closed_at": now()}
 _STOP = (
     update(tasks)
     .where(T.workflow_run_id == bindparam("run"), _OPEN)
-    .values(**_OVER, available_at=sa.null(), poll_key=sa.null()),
+    .values(**_OVER, available_at=sa.null(), lease_expires_at=sa.null(), poll_key=sa.null()),
     update(activities)
     .where(E.workflow_run_id == bindparam("run"), E.status.in_(("pending", "running")))
     .values(**_OVER, next_deadline_at=sa.null()),
