@@ -43,6 +43,15 @@ class Run:
         """Whether anything can still happen to it."""
         return self.status not in TERMINAL
 
+    def after(self, change: Change) -> Run:
+        """The run as it is when the change has been written."""
+        last = self.last_history_sequence + len(change.events)
+        return replace(
+            self, status=change.status, waiting=change.waiting, last_history_sequence=last,
+            resume_sequence=last if change.resumes else self.resume_sequence,
+            open_task=self.open_task or bool(change.new_tasks),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Left:

@@ -204,8 +204,8 @@ class Signals(Announcer):
         """
         while True:
             self.timer_due.clear()
-            found = await runs.due_timers(self.db, _MOST_DUE)
-            await _each(found, self._fire_timer)
+            found = await runs.with_due_timers(self.db, _MOST_DUE)
+            await _each(random.sample(found, len(found)), self._fire_timers)  # by lot: each node begins elsewhere
             self._well("timers")
             soon = await runs.next_timer(self.db, self.interval)
             pause = 0.0 if len(found) == _MOST_DUE else self.interval if soon is None else max(soon, 0.0)
@@ -213,11 +213,11 @@ class Signals(Announcer):
                 async with asyncio.timeout(pause):
                     await self.timer_due.wait()
 
-    async def _fire_timer(self, timer: Row[Any]) -> None:
-        fired = await runs.fire_timer(self.db, timer.id, timer.workflow_run_id)
+    async def _fire_timers(self, due: Row[Any]) -> None:
+        fired = await runs.fire_timers(self.db, due.workflow_run_id)
         if fired is not None:
-            run, change = fired
-            for task in change.new_tasks:
+            run, new_tasks = fired
+            for task in new_tasks:
                 self.announce(Queue(run.namespace, task.queue, task.task_type), task.target_type)
 
     async def _end_overdue(self) -> None:

@@ -112,3 +112,13 @@ def test_a_run_past_its_deadline_fails_with_all_that_is_open_of_it() -> None:
     change = time_out(RUN, "run_timeout", [Left("Timer", TIMER)])
     assert [kind for kind, _ in told(change)] == ["TimerCancelled", "WorkflowTimedOut"]
     assert (change.status, change.closed_reason, change.command_id) == ("failed", "timed_out", None)
+
+
+def test_a_run_after_a_change_takes_the_next_one() -> None:
+    change = fire(RUN, TIMER, "t9")
+    assert change is not None
+    after = RUN.after(change)
+    assert (after.last_history_sequence, after.resume_sequence, after.open_task) == (5, 5, True)
+    second = fire(after, TIMER, "t8")
+    assert second is not None
+    assert (second.new_tasks, second.events[0].sequence) == ([], 6)

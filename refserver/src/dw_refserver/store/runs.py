@@ -13,13 +13,16 @@ from sqlalchemy import Float, Row, Select, UpdateBase, bindparam, case, insert, 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dw_refserver.engine import TERMINAL, Refused
+from dw_refserver.engine import TERMINAL, NewTask, Refused
 from dw_refserver.run_engine import Change, Left, Run, fire, time_out
 from dw_refserver.store.database import Database, LostRaceError, execute_together
 from dw_refserver.store.dialect import later, now, seconds_until
 from dw_refserver.store.history import append_events, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, activities, attempts, commands, instances, runs, tasks
 from dw_refserver.waiting import Waiting
+
+_MOST_OF_A_RUN = 50
+"""How many timers one transaction fires: it holds the run's lock."""
 
 T, R, E, A, C = tasks.c, runs.c, activities.c, attempts.c, commands.c
 
@@ -223,16 +226,23 @@ _STOP = (
 
 
 _IS_TIMER = (T.task_type == "timer") & (T.status == "ready")
-_DUE_TIMERS = (
-    select(T.id, T.workflow_run_id)
+_DUE = (
+    select(T.workflow_run_id)
     .where(_IS_TIMER, T.available_at <= now())
-    .order_by(T.available_at)
+    .group_by(T.workflow_run_id)
+    .order_by(sa.func.min(T.available_at))
     .limit(bindparam("most"))
 )
 _NEXT_TIMER = select(seconds_until(sa.func.min(T.available_at)).label("due_in")).where(
     T.task_type == "timer", T.available_at <= later(bindparam("within", type_=Float))
 )
-_TIMER = select(T.payload).where(T.id == bindparam("task"), _IS_TIMER, T.available_at <= now()).with_for_update()
+_DUE_OF_RUN = (
+    select(T.id, T.payload)
+    .where(T.workflow_run_id == bindparam("run"), _IS_TIMER, T.available_at <= now())
+    .order_by(T.available_at, T.id)
+    .limit(_MOST_OF_A_RUN)
+    .with_for_update()
+)
 _FIRED = (
     update(tasks)
     .where(T.id == bindparam("task"))
@@ -240,9 +250,9 @@ _FIRED = (
 )
 
 
-async def due_timers(db: Database, most: int) -> Sequence[Row[Any]]:
-    """At most so many timers that are due, with their runs, the longest due first."""
-    return await db.all(_DUE_TIMERS, {"most": most})
+async def with_due_timers(db: Database, most: int) -> Sequence[Row[Any]]:
+    """At most so many runs with timers that are due, the longest due first."""
+    return await db.all(_DUE, {"most": most})
 
 
 async def next_timer(db: Database, within: float) -> float | None:
@@ -251,20 +261,21 @@ async def next_timer(db: Database, within: float) -> float | None:
     return None if row is None or row.due_in is None else float(row.due_in)
 
 
-async def fire_timer(db: Database, task_id: str, run_id: str) -> tuple[Run, Change] | None:
-    """Fire a timer that is due, exactly once, whoever else tries; None if it is no longer there to be fired."""
+async def fire_timers(db: Database, run_id: str) -> tuple[Run, Sequence[NewTask]] | None:
+    """Fire the timers of a run that are due, each exactly once, whoever else tries; the run and its new tasks."""
 
-    async def work(connection: AsyncConnection) -> tuple[Run, Change] | None:
-        run = await _locked(connection, run_id)
-        timer = (await connection.execute(_TIMER, {"task": task_id})).scalar()
-        if run is None or timer is None:
+    async def work(connection: AsyncConnection) -> tuple[Run, Sequence[NewTask]] | None:
+        run, new_tasks = await _locked(connection, run_id), list[NewTask]()
+        if run is None:
             return None
-        change = fire(run, timer, task_id)
-        if change is None:
-            await connection.execute(_FIRED, {"task": task_id, "task_status": "cancelled"})
-            return None
-        await _write(db, connection, run, change, [_FIRED], task=task_id, task_status="completed")
-        return run, change
+        for timer in (await connection.execute(_DUE_OF_RUN, {"run": run_id})).all():
+            change = fire(run, timer.payload, timer.id)
+            if change is None:
+                await connection.execute(_FIRED, {"task": timer.id, "task_status": "cancelled"})
+                continue
+            await _write(db, connection, run, change, [_FIRED], task=timer.id, task_status="completed")
+            run, new_tasks = run.after(change), [*new_tasks, *change.new_tasks]
+        return run, new_tasks
 
     return await db.transact(work)
 
