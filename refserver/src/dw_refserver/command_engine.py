@@ -24,7 +24,7 @@ from dw_refserver.engine import (
     refused,
 )
 from dw_refserver.ulid import new_ulid
-from dw_refserver.waiting import GROUP, NOTHING, Waiting
+from dw_refserver.waiting import GROUP, NOTHING, Waiting, told_of
 
 Command = Mapping[str, Any]
 
@@ -111,7 +111,7 @@ def _asks_again(wait: Mapping[str, Any], command: Command) -> bool:
 
 def _satisfy(batch: Batch, wait: Mapping[str, Any]) -> None:
     """The wait is over, and its timer no longer waited for. Asked for once more, it is another wait."""
-    batch.pen.write("ConditionWaitSatisfied", wait)
+    batch.pen.write("ConditionWaitSatisfied", told_of(wait))
     _drop(batch, wait)
     if wait["timer_id"]:
         batch.pen.write("TimerCancelled", {

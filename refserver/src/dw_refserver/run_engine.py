@@ -12,7 +12,7 @@ from typing import Any
 
 from dw_refserver.engine import TERMINAL, Event, NewTask, Pen, Refused, iso, next_task
 from dw_refserver.ulid import new_ulid
-from dw_refserver.waiting import NOTHING, Signal, Waiting, signal_context
+from dw_refserver.waiting import NOTHING, Signal, Waiting, signal_context, told_of
 
 MOST_SIGNALS = 10_000
 """How many signals may wait for a run that no worker takes on."""
@@ -115,7 +115,7 @@ def fire(run: Run, timer: Mapping[str, Any], task_id: str) -> Change | None:
 def _timed_out(run: Run, pen: Pen, context: Mapping[str, Any]) -> Change:
     """The timer was a condition wait's: the wait is over."""
     wait = run.waiting.condition or {}
-    pen.write("ConditionWaitTimedOut", wait)
+    pen.write("ConditionWaitTimedOut", told_of(wait))
     about = {name: wait[name] for name in ("condition_wait_id", "condition_key", "condition_definition_fingerprint")}
     told = {**context, **about, "workflow_wait_kind": "condition", "open_wait_id": f"condition:{wait['sequence']}",
             "workflow_event_type": "ConditionWaitTimedOut"}  # fmt: skip

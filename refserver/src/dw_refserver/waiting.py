@@ -23,7 +23,7 @@ class Signal(NamedTuple):
 class Waiting:
     """The open condition wait, signals not yet applied, and how many members of each outermost group are open.
 
-    The wait is kept as its event has it, with `timer_id` if it has a timeout.
+    The wait is kept as its events have it, and besides with `event_sequence`, the place of the one that opened it.
     """
 
     condition: Mapping[str, Any] | None = None
@@ -64,6 +64,11 @@ class Waiting:
 
 
 NOTHING = Waiting()
+
+
+def told_of(wait: Mapping[str, Any]) -> dict[str, Any]:
+    """What events say about a wait."""
+    return {name: value for name, value in wait.items() if name != "event_sequence"}
 
 
 def _outermost(parallel: Mapping[str, Any]) -> str:
