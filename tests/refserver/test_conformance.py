@@ -27,8 +27,10 @@ VOLATILE = {
 }  # fmt: skip
 """Fields whose value differs from run to run or with the protocol version; their presence and type are compared."""
 
+NO_REPAIR = "only what this server can do is offered: no repair and no archive"
 EVERYWHERE = {
-    "actions": "only what this server can do is offered: no signal, cancel, terminate, repair or archive yet",
+    "actions.can_repair": NO_REPAIR,
+    "actions.can_archive": NO_REPAIR,
     "input": "payloads are opaque to this server: input_envelope has it verbatim",
     "output": "payloads are opaque to this server: output_envelope has it verbatim",
 }
@@ -52,6 +54,7 @@ _DISPATCHES = (
     "budget_group_dispatch_count_this_minute", "remaining_budget_group_dispatch_capacity",
 )  # fmt: skip
 _LIMITED = [f"admission.{kind}.server_{name}" for kind in ("workflow_tasks", "activity_tasks") for name in _DISPATCHES]
+REJECTED = "a rejected command leaves no row behind, so it has neither an id nor a number"
 DEVIATIONS: dict[str, dict[str, str]] = {
     "012-register-bad-runtime": {"status": "rust is a runtime in the newest protocol"},
     "021-worker-heartbeat": {"retention": "pruning belongs to the scheduler alone, so a heartbeat prunes nothing"},
@@ -72,19 +75,28 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         **dict.fromkeys([f"workers.2.{name}" for name in ("worker_id", "task_queue", "runtime")], RUST_WORKER),
     },
     "187-worker-show": {"workflow_definition_fingerprints": EMPTY_OBJECT},
+    "093-signal": {"status": "types declare no signals to this server, so it takes every name, as the protocol allows"},
+    "123-cancel-again": dict.fromkeys(("command_id", "command_sequence"), REJECTED),
+    "126-signal-closed": dict.fromkeys(("command_id", "command_sequence"), REJECTED),
+    "132-terminate": {"command_sequence": f"{REJECTED}; two were rejected before"},
+    "133-terminate-again": dict.fromkeys(("command_id", "command_sequence"), REJECTED),
 }
 """Every known difference, by exchange and field, with its reason. One that is gone fails, so the table stays true."""
 
-NEEDS_TASK = {"137-wf-complete-workflow": "golden-5", "141-wf-fail-workflow": "golden-6"}
+NEEDS_TASK = {
+    "143-wf-continue-as-new": "golden-7",
+    "137-wf-complete-workflow": "golden-5",
+    "141-wf-fail-workflow": "golden-6",
+}
 """Exchanges about a task whose start and poll were not recorded: made here first."""
 
 AHEAD = {"101-query-poll-with-task": "104-query-with-worker"}
 """Before an exchange is sent, the one that was sent before it and answered after it: a caller waits for a worker."""
 
 
-FILLED = ("workflow_schedules",
-    "workflow_instances", "workflow_runs", "workflow_tasks", "workflow_history_events", "activity_executions",
-    "activity_attempts", "workflow_worker_registrations",
+FILLED = (
+    "workflow_schedules", "workflow_commands", "workflow_instances", "workflow_runs", "workflow_tasks",
+    "workflow_history_events", "activity_executions", "activity_attempts", "workflow_worker_registrations",
 )  # fmt: skip
 """The recordings begin with a server that has run nothing yet: a list shows what else there is."""
 

@@ -61,7 +61,7 @@ def test_commands_are_all_or_nothing(cluster: Cluster) -> None:
     done = {"type": "complete_workflow"}
     twice = cluster.a.complete(task, commands=[done, done])
     assert (twice.status, twice.body["reason"], twice.body["recorded"]) == (409, "invalid_commands", False)
-    unknown = cluster.a.complete(task, commands=[{"type": "start_timer", "delay_seconds": 1}, done])
+    unknown = cluster.a.complete(task, commands=[{"type": "start_child_workflow", "workflow_type": "t"}, done])
     assert (unknown.status, list(unknown.body["errors"])) == (422, ["commands.0.type"])
     assert cluster.b.get(f"/workflows/{queue}").body["status"] == "pending"
     assert cluster.b.complete(task).status == 200

@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from dw_refserver.engine import TERMINAL, Event, NewTask, Refused
+from dw_refserver.engine import TERMINAL, Event, NewTask, Refused, next_task
 from dw_refserver.ulid import new_ulid
+from dw_refserver.waiting import NOTHING, Waiting
 
 _STOPPED = ("cancelled", "terminated")
 
@@ -78,6 +79,8 @@ class Activity:
     workflow_type: str
     last_history_sequence: int
     resume_sequence: int
+    parallel: Mapping[str, Any] | None = None
+    waiting: Waiting = NOTHING
     open_task: bool = False
 
     @property
@@ -118,6 +121,8 @@ class Outcome:
     events: Sequence[Event] = ()
     new_tasks: Sequence[NewTask] = ()
     resumes: bool = False
+    waiting: Waiting | None = None
+    """What the run waits for now, if that has changed."""
     answer: Mapping[str, Any] | None = None
 
 
@@ -137,6 +142,7 @@ def _event(activity: Activity, kind: str, payload: Mapping[str, Any]) -> Event:
         "activity_type": activity.activity_type,
         "sequence": activity.sequence,
         "attempt_number": activity.attempt_count,
+        **(activity.parallel or {}),
     }
     text = orjson.dumps({**about, **payload}).decode()
     return Event(new_ulid(), activity.last_history_sequence + 1, kind, text, activity.task_id)
@@ -258,14 +264,17 @@ def _again(activity: Activity, told: Mapping[str, Any], attempt: str) -> Outcome
 def _closed(
     activity: Activity, status: str, kind: str, told: Mapping[str, Any], *, attempt: str | None = None
 ) -> Outcome:
-    """The execution's end: recorded for the workflow, and it is woken; if the run is closed, only kept."""
+    """The execution's end: recorded for the workflow, and it is woken, unless other members of a parallel group must
+    be done before; if the run is closed, only kept."""
     outcome = Outcome(status, attempt or status, "completed", activity.attempt_count, outcome=told)
     if not activity.run_open:
         return replace(outcome, answer=_recorded(status, None))
     event = _event(activity, kind, told)
-    task = None if activity.open_task else _resume(activity, kind)
-    new = [task] if task else []
-    return replace(outcome, events=[event], new_tasks=new, resumes=True, answer=_recorded(status, task))
+    waiting, all_done = activity.waiting.left(activity.parallel)
+    resumes = all_done or status != "completed"
+    task = _resume(activity, kind) if resumes and not activity.open_task else None
+    return replace(outcome, events=[event], new_tasks=[task] if task else [], resumes=resumes, waiting=waiting,
+                   answer=_recorded(status, task))  # fmt: skip
 
 
 def _recorded(outcome: str, task: NewTask | None) -> dict[str, Any]:
@@ -280,5 +289,4 @@ def _resume(activity: Activity, kind: str) -> NewTask:
         "activity_execution_id": activity.execution_id, "activity_attempt_id": activity.current_attempt_id,
         "activity_type": activity.activity_type, "workflow_sequence": activity.sequence, "workflow_event_type": kind,
     }  # fmt: skip
-    return NewTask(new_ulid(), activity.run_queue, activity.workflow_type, activity.compatibility,
-                   payload=orjson.dumps(payload).decode())  # fmt: skip
+    return next_task(activity, payload)

@@ -8,9 +8,9 @@ from typing import Any
 
 from dw_refserver import activity_engine as engine
 from dw_refserver.activity_engine import Activity, Claim, Outcome
+from dw_refserver.engine import iso
 from dw_refserver.http import Answer, Call
 from dw_refserver.polling import hold
-from dw_refserver.protocol import iso
 from dw_refserver.store import activities
 from dw_refserver.validation import Fields, is_blob, is_envelope
 from dw_refserver.wake import Queue

@@ -8,9 +8,9 @@ import orjson
 from sqlalchemy import Row
 
 from dw_refserver import engine
-from dw_refserver.engine import TERMINAL, Refused, Start, bucket_of
+from dw_refserver.engine import TERMINAL, Refused, Start, bucket_of, iso
 from dw_refserver.http import Answer, Call
-from dw_refserver.protocol import iso, no_run, no_workflow
+from dw_refserver.protocol import no_run, no_workflow
 from dw_refserver.store import workflows
 from dw_refserver.store.database import LostRaceError
 from dw_refserver.ulid import new_ulid
@@ -23,10 +23,11 @@ UNSUPPORTED = (
 )  # fmt: skip
 """Fields that the protocol refuses on a start."""
 
-_ACTIONS = ("can_signal", "can_query", "can_update", "can_cancel", "can_terminate", "can_repair", "can_archive")
-"""What an operator may ask of a run: of these only a query, as long as this server can do no more."""
+_OPEN_ACTIONS = ("can_signal", "can_cancel", "can_terminate")
+_ACTIONS = ("can_query", *_OPEN_ACTIONS, "can_update", "can_repair", "can_archive")
+"""What an operator may ask of a run: a query always, the next three while it is open, the rest not of this server."""
 
-_WAITS = {"ready": "Workflow task ready", "leased": "Workflow task leased to a worker"}
+_TASK_WAITS = {"ready": "Workflow task ready", "leased": "Workflow task leased to a worker"}
 
 
 async def start(call: Call) -> Answer:
@@ -124,7 +125,7 @@ _MOMENTS = ("execution_deadline_at", "run_deadline_at", "last_progress_at")
 
 def _run_body(run: Row[Any]) -> dict[str, Any]:
     """What a run is, to its operators. Payloads are opaque here: only the envelopes have them, verbatim."""
-    waiting = None if run.status in TERMINAL else run.open_task_status
+    wait_kind, wait_reason = _wait_of(run)
     return {
         "workflow_id": run.workflow_instance_id,
         **brief(run),
@@ -136,8 +137,22 @@ def _run_body(run: Row[Any]) -> dict[str, Any]:
         "output": None,
         "input_envelope": {"codec": run.payload_codec, "blob": run.arguments},
         "output_envelope": run.output,
-        "wait_kind": "workflow-task" if waiting else None,
-        "wait_reason": _WAITS.get(waiting or ""),
+        "wait_kind": wait_kind,
+        "wait_reason": wait_reason,
         "search_attributes": [],
-        "actions": {name: name == "can_query" for name in _ACTIONS},
+        "actions": {name: _may(name, open_now=run.status not in TERMINAL) for name in _ACTIONS},
     }
+
+
+def _may(action: str, *, open_now: bool) -> bool:
+    return action == "can_query" or (open_now and action in _OPEN_ACTIONS)
+
+
+def _wait_of(run: Row[Any]) -> tuple[str | None, str | None]:
+    """What has to happen next, and in words."""
+    if run.status in TERMINAL:
+        return None, None
+    if run.open_task_type == "workflow":
+        return "workflow-task", _TASK_WAITS[run.open_task_status]
+    kind = "condition" if (run.waiting_on or {}).get("condition") else run.open_task_type
+    return kind, f"Waiting for {kind}" if kind else None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from dw_refserver.ulid import new_ulid
+from dw_refserver.waiting import NOTHING, Waiting, signal_context
 
 BUCKETS: Mapping[str, Sequence[str]] = {
     "running": ("pending", "running", "waiting"),
@@ -23,10 +24,6 @@ BUCKETS: Mapping[str, Sequence[str]] = {
 }
 """The statuses of a run, by what they count as."""
 TERMINAL = (*BUCKETS["completed"], *BUCKETS["failed"])
-CLOSING = ("complete_workflow", "fail_workflow")
-"""The commands that end a run: at most one, and the last."""
-COMMANDS = (*CLOSING, "schedule_activity")
-"""The workflow-task commands that this server takes."""
 TIMEOUTS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
 """An activity's own, in seconds."""
 
@@ -83,6 +80,8 @@ class NewActivity:
     start_within: int | None
     close_within: int | None
     deadline_within: int | None
+    parallel: str | None = None
+    """JSON text: which members of which parallel groups it is."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,22 @@ class Task:
     last_step: int
     resume_sequence: int
     run_queue: str
+    run_number: int = 1
+    waiting: Waiting = NOTHING
+    timed_out: bool = False
+    """Whether a deadline of the run has passed, though it is still open."""
+
+
+@dataclass(frozen=True)
+class Continued:
+    """The run that goes on where another has ended. Without arguments it inherits them, as a blob."""
+
+    id: str
+    workflow_type: str
+    queue: str
+    arguments: str | None
+    events: Sequence[Event]
+    new_task: NewTask
 
 
 @dataclass(frozen=True)
@@ -126,13 +141,23 @@ class Decision:
 
     task_status: str
     run_status: str
+    last_step: int
+    waiting: Waiting
     closed_reason: str | None = None
     output: Mapping[str, str] | None = None
     task_error: str | None = None
     events: Sequence[Event] = ()
     new_tasks: Sequence[NewTask] = ()
     activities: Sequence[NewActivity] = ()
+    timer_over: str | None = None
+    """The id of a timer's task that is no longer waited for."""
+    continued: Continued | None = None
     answer: Mapping[str, Any] = field(default_factory=dict)
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO-8601 in UTC with microseconds and Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
 
 
 def bucket_of(status: str) -> str:
@@ -143,24 +168,25 @@ def bucket_of(status: str) -> str:
 def guard(task: Task | None, claim: Claim) -> Task:
     """Refuse a claim that doesn't hold its task, in the protocol's order; give back the task if it does."""
     if task is None:
-        raise _refused(claim, 404, "task_not_found", "Workflow task not found.")
+        raise refused(claim, 404, "task_not_found", "Workflow task not found.")
     lease = {"task_status": task.status, "lease_owner": task.lease_owner, "lease_expires_at": task.lease_expires_at}
     if task.status != "leased" and task.run_status in TERMINAL:
-        raise _refused(claim, 409, "run_closed", "Workflow run is already closed.", **_closed(task), **lease)
+        raise refused(claim, 409, "run_closed", "Workflow run is already closed.", **_closed(task), **lease)
     if task.status != "leased":
-        raise _refused(claim, 409, "task_not_leased", "Workflow task is not currently leased.")
+        raise refused(claim, 409, "task_not_leased", "Workflow task is not currently leased.")
     if task.lease_expires_at is None or task.lease_expires_at <= task.now:
-        raise _refused(claim, 409, "lease_expired", "Workflow task lease has expired.", **lease)
+        raise refused(claim, 409, "lease_expired", "Workflow task lease has expired.", **lease)
     if task.lease_owner != claim.lease_owner:
         text = "Workflow task lease is owned by another worker."
-        raise _refused(claim, 409, "lease_owner_mismatch", text, lease_owner=task.lease_owner)
+        raise refused(claim, 409, "lease_owner_mismatch", text, lease_owner=task.lease_owner)
     if task.attempt_count != claim.attempt:
         text = "Workflow task lease attempt does not match the current claim."
-        raise _refused(claim, 409, "workflow_task_attempt_mismatch", text, current_attempt=task.attempt_count)
+        raise refused(claim, 409, "workflow_task_attempt_mismatch", text, current_attempt=task.attempt_count)
     return task
 
 
-def _refused(claim: Claim, status: int, reason: str, text: str, **fields: Any) -> Refused:
+def refused(claim: Claim, status: int, reason: str, text: str, **fields: Any) -> Refused:
+    """A no that names the task and the attempt it is about."""
     return Refused(status, reason, text, task_id=claim.task_id, workflow_task_attempt=claim.attempt, **fields)
 
 
@@ -175,93 +201,48 @@ def _closed(task: Task) -> dict[str, Any]:
     }
 
 
-def complete(task: Task, commands: Sequence[Mapping[str, Any]]) -> Decision:
-    """Decide what a workflow task's commands write. Their form has been checked; their order has not."""
-    if any(command["type"] in CLOSING for command in commands[:-1]):
-        text = "A terminal command must be the only one of its kind, and the last."
-        raise _refused(
-            Claim(task.id, task.lease_owner or "", task.attempt_count), 409, "invalid_commands", text,
-            outcome="rejected", recorded=False, run_id=task.run_id, run_status=task.run_status,
-        )  # fmt: skip
-    decision = _decided(task, commands)
-    answer = {"outcome": "completed", "recorded": True, "run_id": task.run_id, "run_status": decision.run_status,
-              "created_task_ids": [new.id for new in decision.new_tasks], "reason": None}  # fmt: skip
-    return replace(decision, answer=answer)
+@dataclass
+class Pen:
+    """Writes a run's next events, each numbered after the one before."""
+
+    last: int
+    task_id: str | None = None
+    command_id: str | None = None
+    events: list[Event] = field(default_factory=list)
+
+    def write(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Append one event."""
+        self.last += 1
+        text = orjson.dumps(payload).decode()
+        self.events.append(Event(new_ulid(), self.last, kind, text, self.task_id, self.command_id))
 
 
-def _decided(task: Task, commands: Sequence[Mapping[str, Any]]) -> Decision:
-    """Schedule what is to be scheduled; then close the run or let it wait."""
-    closing = commands[-1] if commands[-1]["type"] in CLOSING else None
-    parts = [_scheduled(task, command, step) for step, command in enumerate(commands[: -1 if closing else None], 1)]
-    new_tasks = [new for _, _, new in parts]
-    after = replace(task, last_history_sequence=task.last_history_sequence + len(parts))
-    if closing is None:
-        decision = Decision("completed", "waiting", new_tasks=[*new_tasks, *_missed(task)])
-    else:
-        close = _completed if closing["type"] == "complete_workflow" else _failed
-        decision = replace(close(after, closing), new_tasks=new_tasks)
-    events = [*(event for _, event, _ in parts), *decision.events]
-    return replace(decision, activities=[activity for activity, _, _ in parts], events=events)
+def next_task(run: Any, context: Mapping[str, Any] | None = None) -> NewTask:
+    """A run's next workflow task, with what it resumes from; `run` is whatever knows queue, type and build of it."""
+    payload = orjson.dumps(context).decode() if context else None
+    return NewTask(new_ulid(), run.run_queue, run.workflow_type, run.compatibility, payload=payload)
 
 
-def _scheduled(task: Task, command: Mapping[str, Any], nth: int) -> tuple[NewActivity, Event, NewTask]:
-    """An activity as the `nth` new step: its execution, its event, its first task."""
-    given = command.get("retry_policy") or {}
-    policy = {"snapshot_version": 1, "max_attempts": given.get("max_attempts") or 1,
-              "backoff_seconds": given.get("backoff_seconds") or [], **{name: command.get(name) for name in TIMEOUTS},
-              "non_retryable_error_types": given.get("non_retryable_error_types") or []}  # fmt: skip
-    kind, queue, execution = command["activity_type"], command.get("queue") or task.run_queue, new_ulid()
-    arguments = command.get("arguments")
-    codec, blob = (arguments["codec"], arguments["blob"]) if isinstance(arguments, dict) else (
-        task.payload_codec, arguments)  # fmt: skip
-    to_start, to_close = command.get("schedule_to_start_timeout"), command.get("schedule_to_close_timeout")
-    first = min((seconds for seconds in (to_start, to_close) if seconds), default=None)
-    step, text = task.last_step + nth, orjson.dumps(policy).decode()
-    activity = NewActivity(execution, step, kind, codec, blob, text, to_start, to_close, first)
-    told = {"activity_execution_id": execution, "activity_type": kind, "sequence": step, "retry_policy": policy,
-            "queue": queue}  # fmt: skip
-    at = replace(task, last_history_sequence=task.last_history_sequence + nth - 1)
-    new = NewTask(new_ulid(), queue, kind, task.compatibility, task_type="activity", activity_execution_id=execution)
-    return activity, _event(at, "ActivityScheduled", told), new
-
-
-def _missed(task: Task) -> list[NewTask]:
+def missed(task: Task, waiting: Waiting) -> list[NewTask]:
     """The next workflow task, if the one that is closed was claimed before the last event that a task must see."""
     if task.resume_sequence <= task.seen_sequence:
         return []
-    return [NewTask(new_ulid(), task.run_queue, task.workflow_type, task.compatibility)]
-
-
-def _completed(task: Task, command: Mapping[str, Any]) -> Decision:
-    output = command.get("result")
-    if isinstance(output, str):  # a bare blob is in the run's own codec
-        output = {"codec": task.payload_codec, "blob": output}
-    event = _event(task, "WorkflowCompleted", {"output": output, "payload_codec": task.payload_codec})
-    return Decision("completed", "completed", closed_reason="completed", output=output, events=[event])
-
-
-def _failed(task: Task, command: Mapping[str, Any]) -> Decision:
-    payload = {name: command.get(name) for name in ("message", "exception_type", "exception_class", "exception")}
-    payload |= {"non_retryable": bool(command.get("non_retryable")), "failure_category": "application"}
-    event = _event(task, "WorkflowFailed", {"failure_id": new_ulid(), **payload})
-    return Decision("completed", "failed", closed_reason="failed", events=[event])
-
-
-def _event(task: Task, kind: str, payload: Mapping[str, Any]) -> Event:
-    return Event(new_ulid(), task.last_history_sequence + 1, kind, orjson.dumps(payload).decode(), task.id)
+    return [next_task(task, next(map(signal_context, waiting.signals), None))]
 
 
 def fail(task: Task, failure: Mapping[str, Any]) -> Decision:
     """Decide what a worker's report means: nothing to do yet, a replay error that waits for repair, or a retry."""
     if failure.get("type") == _WAITING_FOR_HISTORY:
-        missed = _missed(task)
-        told = {"outcome": "waiting_for_history", "next_task_id": missed[0].id if missed else None}
-        return Decision("completed", "waiting", new_tasks=missed, answer=told | {"recorded": True, "reason": None})
+        again = missed(task, task.waiting.without(task.seen_sequence))
+        told = {"outcome": "waiting_for_history", "next_task_id": again[0].id if again else None}
+        return Decision("completed", "waiting", task.last_step, task.waiting, new_tasks=again,
+                        answer=told | {"recorded": True, "reason": None})  # fmt: skip
     error = failure["message"].replace("\0", "\ufffd")  # PostgreSQL's text holds no NUL; a report must not fail on it
     blocked = _REPLAY_FAILURE.search(f"{failure.get('type') or ''} {error}")
     again = [] if blocked else [_again(task)]
     answer = {"outcome": "failed", "recorded": True, "reason": None, "next_task_id": again[0].id if again else None}
-    return Decision("failed", task.run_status, task_error=error, new_tasks=again, answer=answer)
+    return Decision("failed", task.run_status, task.last_step, task.waiting, task_error=error, new_tasks=again,
+                    answer=answer)  # fmt: skip
 
 
 def _again(task: Task) -> NewTask:
@@ -293,9 +274,7 @@ def start(ask: Start, run_id: str) -> tuple[Sequence[Event], NewTask]:
             "workflow_type": ask.workflow_type, "business_key": ask.business_key, "memo": ask.memo}  # fmt: skip
     timeouts = {"execution_timeout_seconds": ask.execution_timeout_seconds,
                 "run_timeout_seconds": ask.run_timeout_seconds}  # fmt: skip
-    payloads = (("StartAccepted", both | {"outcome": "started_new"}), ("WorkflowStarted", both | timeouts))
-    events = [
-        Event(new_ulid(), sequence, kind, orjson.dumps(payload).decode(), None, command_id)
-        for sequence, (kind, payload) in enumerate(payloads, 1)
-    ]
-    return events, NewTask(new_ulid(), ask.queue, ask.workflow_type)
+    pen = Pen(0, command_id=command_id)
+    pen.write("StartAccepted", both | {"outcome": "started_new"})
+    pen.write("WorkflowStarted", both | timeouts)
+    return pen.events, NewTask(new_ulid(), ask.queue, ask.workflow_type)

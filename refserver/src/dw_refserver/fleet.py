@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from dw_refserver.engine import Refused
+from dw_refserver.engine import Refused, iso
 from dw_refserver.http import Answer, Call
-from dw_refserver.protocol import iso
 from dw_refserver.store import workers
 from dw_refserver.validation import parameters
+from dw_refserver.workers import let_go
 
 _STATUSES = ("active", "stale", "draining")
 _SAME = (
@@ -40,8 +40,8 @@ async def show(call: Call) -> Answer:
 
 
 async def remove(call: Call) -> Answer:
-    """DELETE /api/workers/{id}: forget a registration; what its worker holds comes back when the leases end."""
-    if not await workers.remove(call.node.db, call.namespace, call.path["worker_id"]):
+    """DELETE /api/workers/{id}: forget a registration; others get the worker's workflow tasks at once."""
+    if await let_go(call, call.path["worker_id"]) is None:
         raise _no_worker(call)
     return Answer({"worker_id": call.path["worker_id"], "outcome": "deregistered"})
 

@@ -8,9 +8,9 @@ import orjson
 from sqlalchemy import Row
 
 from dw_refserver.control import brief, standing
-from dw_refserver.engine import BUCKETS
+from dw_refserver.engine import BUCKETS, iso
 from dw_refserver.http import Answer, Call
-from dw_refserver.protocol import SEQUENCE, iso, no_run, no_workflow, page_token
+from dw_refserver.protocol import SEQUENCE, no_run, no_workflow, page_token
 from dw_refserver.store import history, workflows
 from dw_refserver.store.workflows import Wanted
 from dw_refserver.validation import parameters

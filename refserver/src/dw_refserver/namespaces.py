@@ -6,9 +6,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from dw_refserver.engine import Refused
+from dw_refserver.engine import Refused, iso
 from dw_refserver.http import Answer, Call
-from dw_refserver.protocol import iso
 from dw_refserver.store import namespaces
 from dw_refserver.validation import Fields
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from dw_refserver.engine import COMMANDS, Refused
+from dw_refserver.command_engine import COMMANDS
+from dw_refserver.engine import Refused, iso
 from dw_refserver.settings import Settings
 
 CONTROL_VERSION = "2"
@@ -34,20 +35,19 @@ _OPERATIONS: Mapping[str, tuple[list[str], list[str]]] = {
     "describe_run": (["workflow_id"], ["run_id"]),
     "history": (["workflow_id", "run_id"], ["next_page_token"]),
     "query": (["workflow_id", "operation_name", "operation_name_field"], ["result"]),
+    "signal": (["workflow_id", "operation_name", "operation_name_field"], ["outcome"]),
+    "cancel": (["workflow_id"], ["outcome"]),
+    "terminate": (["workflow_id"], ["outcome"]),
 }
 """Required and success fields of each workflow operation, as its response contract lists them."""
 
 _REPEATED = (
     "workflow_id", "run_id", "workflow_type", "namespace", "business_key", "status", "status_bucket", "is_terminal",
     "task_queue", "run_number", "run_count", "workflow_count", "is_current_run", "compatibility", "started_at",
-    "closed_at", "last_progress_at", "wait_kind", "wait_reason", "next_page_token", "target_scope", "outcome",
-    "reason", "validation_errors", "result", "result_envelope", "message",
+    "closed_at", "last_progress_at", "wait_kind", "wait_reason", "next_page_token", "outcome", "reason",
+    "validation_errors", "result", "result_envelope", "message", "command_id", "command_status", "command_source",
+    "target_scope", "rejection_reason",
 )  # fmt: skip
-
-
-def iso(moment: datetime | None) -> str | None:
-    """ISO-8601 in UTC with microseconds and Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
 
 
 def page_token(last: int | str) -> str:
@@ -70,6 +70,8 @@ def control_body(body: Mapping[str, Any], operation: str | None, path: Mapping[s
         return body
     required, success = _OPERATIONS[operation]
     envelope = {"schema": _SCHEMA, "version": 1, "operation": operation, "workflow_id": path.get("workflow_id")}
+    if "signal_name" in path:
+        envelope |= {"operation_name": path["signal_name"], "operation_name_field": "signal_name"}
     envelope |= {"contract": {**_CONTRACT, "required_fields": required, "success_fields": success}, **path}
     if "operation_name" in path:
         envelope["operation_name_field"] = f"{operation}_name"

@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Row
 
 from dw_refserver.broker import ATTEMPT, OPEN, RESULT, TASK, BrokerLostError, Query, QueueFullError, refusal
-from dw_refserver.engine import Refused
+from dw_refserver.engine import Refused, iso
 from dw_refserver.http import Answer, Call
 from dw_refserver.polling import hold, misfit
-from dw_refserver.protocol import iso, no_run, no_workflow
+from dw_refserver.protocol import no_run, no_workflow
 from dw_refserver.store import history, workers, workflows
 from dw_refserver.store.database import Database
 from dw_refserver.store.tasks import Poll

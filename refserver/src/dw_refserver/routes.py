@@ -15,6 +15,7 @@ from dw_refserver import (
     namespaces,
     queries,
     readiness,
+    run_commands,
     schedules,
     task_queues,
     worker_tasks,
@@ -39,6 +40,7 @@ _WORKER = "/api/workers/{worker_id}"
 _QUERY = "/query/{operation_name}"
 _QUERIES = "/api/worker/query-tasks"
 _QUERY_TASK = f"{_QUERIES}/{{query_task_id}}"
+_REGISTRATION = "/api/worker/registrations/{worker_id}"
 _LOST_POLL = {"task": None, "poll_status": "backend_unavailable", "retry_same_poll_request_id": True}
 
 ENDPOINTS = (
@@ -57,6 +59,12 @@ ENDPOINTS = (
     Endpoint("GET", f"{_RUN}/history", listings.history_page, _CONTROL, "history"),
     Endpoint("POST", f"/api/workflows/{{workflow_id}}{_QUERY}", queries.ask, _CONTROL, "query"),
     Endpoint("POST", f"{_RUN}{_QUERY}", queries.ask, _CONTROL, "query"),
+    Endpoint("POST", "/api/workflows/{workflow_id}/signal/{signal_name}", run_commands.signal, _CONTROL, "signal"),
+    Endpoint("POST", "/api/workflows/{workflow_id}/cancel", run_commands.cancel, _CONTROL, "cancel"),
+    Endpoint("POST", "/api/workflows/{workflow_id}/terminate", run_commands.terminate, _CONTROL, "terminate"),
+    Endpoint("POST", f"{_RUN}/signal/{{signal_name}}", run_commands.signal, _CONTROL, "signal"),
+    Endpoint("POST", f"{_RUN}/cancel", run_commands.cancel, _CONTROL, "cancel"),
+    Endpoint("POST", f"{_RUN}/terminate", run_commands.terminate, _CONTROL, "terminate"),
     Endpoint("GET", _SCHEDULES, schedules.listing, _CONTROL),
     Endpoint("POST", _SCHEDULES, schedules.create, _CONTROL),
     Endpoint("GET", _SCHEDULE, schedules.describe, _CONTROL),
@@ -72,6 +80,7 @@ ENDPOINTS = (
     Endpoint("DELETE", _WORKER, fleet.remove, (ADMIN,)),
     Endpoint("POST", "/api/worker/register", workers.register, _ANYBODY, "register_worker"),
     Endpoint("POST", "/api/worker/heartbeat", workers.heartbeat, (WORKER,), "heartbeat_worker"),
+    Endpoint("DELETE", _REGISTRATION, workers.deregister, (WORKER,), "deregister_worker"),
     Endpoint("POST", f"{_TASKS}/poll", worker_tasks.poll, (WORKER,), "poll_workflow_task", lost=_LOST_POLL),
     Endpoint("POST", f"{_TASK}/history", worker_tasks.history_page, (WORKER,), "workflow_task_history"),
     Endpoint("POST", f"{_TASK}/heartbeat", worker_tasks.heartbeat, (WORKER,), "heartbeat_workflow_task"),

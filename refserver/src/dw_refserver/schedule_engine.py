@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dw_refserver import schedule_spec
-from dw_refserver.engine import Refused, Start
-from dw_refserver.protocol import invalid, iso
+from dw_refserver.engine import Refused, Start, iso
+from dw_refserver.protocol import invalid
 from dw_refserver.ulid import new_ulid
 from dw_refserver.validation import Fields, work_of
 

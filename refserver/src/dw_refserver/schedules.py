@@ -10,9 +10,9 @@ from sqlalchemy import Row
 
 from dw_refserver import schedule_engine as engine
 from dw_refserver import schedule_spec
-from dw_refserver.engine import Refused
+from dw_refserver.engine import Refused, iso
 from dw_refserver.http import Answer, Call
-from dw_refserver.protocol import iso, last_of, page_token
+from dw_refserver.protocol import last_of, page_token
 from dw_refserver.schedule_engine import OVERLAP_POLICIES, Change, Schedule
 from dw_refserver.store import schedules
 from dw_refserver.ulid import new_ulid

@@ -13,16 +13,18 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from sqlalchemy import Row
 
 from dw_refserver.logs import log
 from dw_refserver.settings import Redis as Where
-from dw_refserver.store import tasks
+from dw_refserver.store import runs, tasks
 from dw_refserver.store.database import BackendUnavailableError, Database
 from dw_refserver.ulid import new_ulid
 from dw_refserver.wake import Hub, Queue
@@ -37,6 +39,7 @@ _MOST_PENDING = 10_000
 _MOST_QUEUES_A_PROBE = 500
 _PROBE_SECONDS = 3.0
 _RETRY_SECONDS = 0.5
+_MOST_DUE, _AT_ONCE = 100, 4
 
 
 def connect(where: Where, seconds: float) -> Redis:
@@ -132,20 +135,25 @@ async def announcing(where: Where) -> AsyncIterator[Announcer]:
 
 
 class Signals(Announcer):
-    """The background work of one node: publish, listen, probe the database, and Redis for what is due in it alone."""
+    """The background work of one node: publish, listen, probe the database, and Redis for what is due in it alone; fire
+    timers, and end runs past their deadline."""
 
     def __init__(
         self, where: Where, hub: Hub, db: Database, interval: float, due: Callable[[Iterable[Queue]], Awaitable[Wakes]]
     ) -> None:
         super().__init__(where)
         self.hub, self.db, self.interval, self.due = hub, db, interval, due
-        self.probe_now = asyncio.Event()
+        self.probe_now, self.timer_due = asyncio.Event(), asyncio.Event()
 
     def _works(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        return {**super()._works(), "listen": self._listen, "probe": self._probe, "queries": self._reprobe}
+        return {**super()._works(), "listen": self._listen, "probe": self._probe, "queries": self._reprobe,
+                "timers": self._fire, "deadlines": self._end_overdue}  # fmt: skip
 
     def announce(self, queue: Queue, target_type: str | None) -> None:
-        """Wake a waiter here too."""
+        """Wake a waiter here too. A timer that is due now is nobody's to wait for: this node fires it."""
+        if queue.task_type == "timer":
+            self.timer_due.set()
+            return
         self.hub.wake(queue, target_type)
         super().announce(queue, target_type)
 
@@ -206,3 +214,52 @@ class Signals(Announcer):
             if "queries" in self.troubles:
                 await self.redis.ping()  # it may be that nobody waits any longer, and nothing was asked
             self._well("queries")
+
+    async def _fire(self) -> None:
+        """Fire the timers that are due, then sleep until the next or for an interval, whichever is shorter.
+
+        All nodes do this for all queues, so that no timer depends on one of them, or on anybody's polling.
+        """
+        while True:
+            self.timer_due.clear()
+            found = await runs.with_due_timers(self.db, _MOST_DUE)
+            await _each(random.sample(found, len(found)), self._fire_timers)  # by lot: each node begins elsewhere
+            self._well("timers")
+            soon = await runs.next_timer(self.db, self.interval)
+            pause = 0.0 if len(found) == _MOST_DUE else self.interval if soon is None else max(soon, 0.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self.timer_due.wait()
+
+    async def _fire_timers(self, due: Row[Any]) -> None:
+        fired = await runs.fire_timers(self.db, due.workflow_run_id)
+        if fired is not None:
+            run, new_tasks = fired
+            for task in new_tasks:
+                self.announce(Queue(run.namespace, task.queue, task.task_type), task.target_type)
+
+    async def _end_overdue(self) -> None:
+        """End the runs that have passed a deadline, as all nodes do."""
+        while True:
+            await _each(await runs.overdue(self.db, _MOST_DUE), self._time_out)
+            self._well("deadlines")
+            await asyncio.sleep(self.interval)
+
+    async def _time_out(self, run: Row[Any]) -> None:
+        await runs.time_out_run(self.db, run.id, run.kind)
+
+
+async def _each(rows: Sequence[Row[Any]], work: Callable[[Row[Any]], Awaitable[None]]) -> None:
+    """Do the work for each, a few at a time. One that fails holds up no other, and is raised at the end."""
+    left, failures = iter(rows), list[Exception]()
+
+    async def in_turn() -> None:
+        for row in left:
+            try:
+                await work(row)
+            except Exception as error:  # raised below
+                failures.append(error)
+
+    await asyncio.gather(*(in_turn() for _ in range(_AT_ONCE)))
+    if failures:
+        raise failures[0]

@@ -11,9 +11,9 @@ from sqlalchemy import Row
 
 from dw_refserver.broker import BrokerLostError
 from dw_refserver.budgets import GROUPS, Budget
+from dw_refserver.engine import iso
 from dw_refserver.fleet import status_of
 from dw_refserver.http import Answer, Call
-from dw_refserver.protocol import iso
 from dw_refserver.store import queues, workers
 
 _POLLER = (

@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 from sqlalchemy import Row
 
-from dw_refserver import engine
+from dw_refserver import command_engine, engine
 from dw_refserver.commands import check as check_commands
-from dw_refserver.engine import Claim, Decision, Refused, Task
+from dw_refserver.engine import Claim, Decision, Refused, Task, iso
 from dw_refserver.http import Answer, Call
 from dw_refserver.polling import hold
-from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, SEQUENCE, iso, last_of, page_token
+from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, SEQUENCE, last_of, page_token
 from dw_refserver.store import history, tasks
 from dw_refserver.validation import Fields
 from dw_refserver.wake import Queue
@@ -119,7 +119,7 @@ async def complete(call: Call) -> Answer:
     commands = fields.items("commands", required=True)
     fields.done()
     check_commands(commands)
-    return await _settle(call, claim, lambda task: engine.complete(task, commands))
+    return await _settle(call, claim, lambda task: command_engine.complete(task, commands))
 
 
 async def fail(call: Call) -> Answer:
@@ -135,7 +135,8 @@ async def fail(call: Call) -> Answer:
 
 async def _settle(call: Call, claim: Claim, judge: Callable[[Task], Decision]) -> Answer:
     decision = await tasks.settle(call.node.db, call.namespace, claim, judge)
-    for task in decision.new_tasks:
+    first = [decision.continued.new_task] if decision.continued else []
+    for task in (*decision.new_tasks, *first):
         queue = Queue(call.namespace, task.queue, task.task_type)
         call.node.signals.announce_later(queue, task.target_type, task.delay)
     return Answer({"task_id": claim.task_id, "workflow_task_attempt": claim.attempt, **decision.answer})

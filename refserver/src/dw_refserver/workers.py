@@ -1,4 +1,4 @@
-"""Worker plane, registrations: register and heartbeat."""
+"""Worker plane, registrations: register, heartbeat, deregister."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dw_refserver.http import Answer, Call
 from dw_refserver.store import workers
 from dw_refserver.ulid import new_ulid
 from dw_refserver.validation import Fields
+from dw_refserver.wake import Queue
 
 _RUNTIMES = ("php", "python", "typescript", "go", "java", "rust", "external")
 _TOLD = (
@@ -74,3 +75,21 @@ async def heartbeat(call: Call) -> Answer:
         raise Refused(404, "worker_not_registered", "Worker not registered.", worker_id=worker_id)
     interval = call.node.settings.heartbeat_interval
     return Answer({"worker_id": worker_id, "acknowledged": True, "heartbeat_interval_seconds": interval})
+
+
+async def deregister(call: Call) -> Answer:
+    """DELETE /api/worker/registrations/{id}: the worker is gone, and others get its workflow tasks at once."""
+    worker_id = call.path["worker_id"]
+    released = await let_go(call, worker_id)
+    if released is None:
+        raise Refused(404, "worker_not_found", "Worker not found.", worker_id=worker_id)
+    return Answer({"worker_id": worker_id, "outcome": "deregistered", "recovered_workflow_task_count": released})
+
+
+async def let_go(call: Call, worker_id: str) -> int | None:
+    """Forget a registration and hand the workflow tasks that its worker holds to others; how many, None if it is not
+    there."""
+    released = await workers.remove(call.node.db, call.namespace, worker_id)
+    for task in released or ():
+        call.node.signals.announce(Queue(call.namespace, task.queue), task.target_type)
+    return None if released is None else len(released)

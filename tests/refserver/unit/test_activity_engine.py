@@ -11,8 +11,11 @@ import pytest
 from dw_refserver import activity_engine as engine
 from dw_refserver.activity_engine import Activity, Attempt, Claim, Deadlines, Outcome
 from dw_refserver.engine import Refused
+from dw_refserver.waiting import NOTHING, Waiting
 from hypothesis import given
 from hypothesis import strategies as st
+
+from refserver.unit.test_forms import member
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAST, AHEAD = NOW - timedelta(seconds=1), NOW + timedelta(seconds=9)
@@ -142,3 +145,15 @@ def test_an_attempt_that_never_began_counts_too() -> None:
 )
 def test_why_nothing_is_enforced(changes: dict[str, Any], word: str) -> None:
     assert engine.timed_out(replace(ACTIVITY, **({"deadlines": Deadlines(PAST)} | changes))) == word
+
+
+def test_a_member_of_a_group_wakes_the_workflow_only_as_its_last_or_by_failing() -> None:
+    group = member(2, 2, 0)
+    first = replace(ACTIVITY, parallel=group, waiting=Waiting(groups={group["parallel_group_id"]: 2}))
+    done = engine.completed(first, None)
+    assert (done.new_tasks, done.resumes) == ([], False)
+    assert orjson.loads(done.events[0].payload).items() >= group.items()
+    last = engine.completed(replace(first, waiting=done.waiting or NOTHING), None)
+    assert (len(last.new_tasks), last.resumes, last.waiting) == (1, True, NOTHING)
+    failed = engine.failed(first, {"message": "m", "type": "Fatal"})
+    assert (len(failed.new_tasks), failed.resumes) == (1, True)

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from dw_refserver import engine
+from dw_refserver.command_engine import complete
 from dw_refserver.engine import Claim, Refused, Start, Task
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +53,7 @@ def test_an_unknown_task_is_not_found() -> None:
 
 
 def test_completion_closes_run_and_task_with_one_event() -> None:
-    decision = engine.complete(TASK, [{"type": "complete_workflow", "result": {"codec": "avro", "blob": "x"}}])
+    decision = complete(TASK, [{"type": "complete_workflow", "result": {"codec": "avro", "blob": "x"}}])
     assert (decision.task_status, decision.run_status, decision.closed_reason) == ("completed",) * 3
     assert [(event.event_type, event.sequence) for event in decision.events] == [("WorkflowCompleted", 3)]
     assert orjson.loads(decision.events[0].payload) == {
@@ -63,7 +64,7 @@ def test_completion_closes_run_and_task_with_one_event() -> None:
 
 
 def test_a_bare_result_is_in_the_runs_codec() -> None:
-    assert engine.complete(TASK, [{"type": "complete_workflow", "result": "x"}]).output == {
+    assert complete(TASK, [{"type": "complete_workflow", "result": "x"}]).output == {
         "codec": "avro",
         "blob": "x",
     }
@@ -72,7 +73,7 @@ def test_a_bare_result_is_in_the_runs_codec() -> None:
 def test_two_terminal_commands_are_refused() -> None:
     done = {"type": "complete_workflow"}
     with pytest.raises(Refused) as raised:
-        engine.complete(TASK, [done, done])
+        complete(TASK, [done, done])
     assert (raised.value.status, raised.value.reason, raised.value.fields["recorded"]) == (
         409,
         "invalid_commands",
@@ -113,7 +114,7 @@ def test_a_start_writes_two_events_and_one_task() -> None:
 def test_activities_are_numbered_as_steps_of_their_run() -> None:
     task = replace(TASK, last_step=4)
     commands = [{"type": "schedule_activity", "activity_type": kind, "queue": kind} for kind in ("a", "b")]
-    decision = engine.complete(task, [*commands, {"type": "complete_workflow"}])
+    decision = complete(task, [*commands, {"type": "complete_workflow"}])
     assert [(event.sequence, event.event_type) for event in decision.events] == [
         (3, "ActivityScheduled"), (4, "ActivityScheduled"), (5, "WorkflowCompleted"),
     ]  # fmt: skip
@@ -128,7 +129,7 @@ def test_activities_are_numbered_as_steps_of_their_run() -> None:
 @pytest.mark.parametrize(("resume", "more"), [(2, 0), (3, 1)])
 def test_what_came_after_the_claim_makes_the_next_task(resume: int, more: int) -> None:
     task = replace(TASK, resume_sequence=resume)
-    scheduled = engine.complete(task, [{"type": "schedule_activity", "activity_type": "a"}])
+    scheduled = complete(task, [{"type": "schedule_activity", "activity_type": "a"}])
     assert [new.task_type for new in scheduled.new_tasks] == ["activity", *["workflow"] * more]
     assert scheduled.run_status == "waiting"
     waiting = engine.fail(task, {"type": "WorkflowTaskWaitingForHistory", "message": "no new command"})

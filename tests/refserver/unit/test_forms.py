@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from dw_refserver import commands, protocol
+from dw_refserver.command_engine import COMMANDS
 from dw_refserver.engine import Refused
 from dw_refserver.validation import Fields, parameters
 
@@ -37,6 +38,17 @@ def test_other_worker_versions_are_refused(version: str | None, reason: str) -> 
         protocol.check_worker_version(version, "1.20")
     assert (raised.value.status, raised.value.reason) == (400, reason)
     assert raised.value.fields["requested_version"] == version
+
+
+PATH = ".parallel_group_path"
+
+
+def member(base: int, size: int, index: int) -> dict[str, Any]:
+    """What the command of a group's member says about the group."""
+    own = {"parallel_group_id": f"parallel-timers:{base}:{size}", "parallel_group_kind": "timer",
+           "parallel_group_base_sequence": base, "parallel_group_size": size,
+           "parallel_group_index": index}  # fmt: skip
+    return {**own, "parallel_group_path": [own]}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +100,19 @@ def test_other_worker_versions_are_refused(version: str | None, reason: str) -> 
         ({"type": "complete_workflow", "result": [1]}, ".result"),
         ({"type": "complete_workflow", "result": "not base64"}, ".result"),
         ({"type": "complete_workflow", "result": {"codec": "avro", "blob": "\0"}}, ".result"),
+        ({"type": "start_timer"}, ".delay_seconds"),
+        ({"type": "start_timer", "delay_seconds": -1}, ".delay_seconds"),
+        ({"type": "start_timer", "delay_seconds": "2"}, ".delay_seconds"),
+        ({"type": "open_condition_wait", "timeout_seconds": -1}, ".timeout_seconds"),
+        ({"type": "open_condition_wait", "condition_key": 1}, ".condition_key"),
+        ({"type": "open_condition_wait", "parallel_group_mode": "select"}, ".parallel_group_mode"),
+        ({"type": "record_side_effect", "result": 5}, ".result"),
+        ({"type": "record_version_marker", "version": 1, "min_supported": 1, "max_supported": 1}, ".change_id"),
+        ({"type": "record_version_marker", "change_id": "c", "min_supported": 1, "max_supported": 1}, ".version"),
+        ({"type": "continue_as_new", "arguments": {}}, ".arguments"),
+        ({"type": "start_timer", "delay_seconds": 1, **member(1, 2, 2)}, ".parallel_group_path"),
+        ({"type": "start_timer", "delay_seconds": 1, **member(1, 2, 0), "parallel_group_index": 1}, PATH),
+        ({"type": "start_timer", "delay_seconds": 1, **member(1, 2, 0), "parallel_group_path": "x"}, PATH),
         ({"type": "fail_workflow"}, ".message"),
         ({"type": "fail_workflow", "message": "m", "exception_class": 1}, ".exception_class"),
     ],
@@ -97,6 +122,21 @@ def test_commands_are_refused_by_place_and_field(command: Any, field: str) -> No
         commands.check([{"type": "complete_workflow"}, command])
     assert (raised.value.status, raised.value.reason) == (422, "validation_failed")
     assert errors_of(raised) == [f"commands.1{field}"]
+
+
+def test_every_command_of_the_engine_has_a_form_and_passes_it() -> None:
+    fine: list[dict[str, Any]] = [
+        {"type": "schedule_activity", "activity_type": "a", **member(3, 2, 0)},
+        {"type": "start_timer", "delay_seconds": 0, **member(3, 2, 1)},
+        {"type": "open_condition_wait", "timeout_seconds": 0, "condition_key": "k"},
+        {"type": "record_side_effect", "result": "AA=="},
+        {"type": "record_version_marker", "change_id": "c", "version": -1, "min_supported": -1, "max_supported": 2},
+        {"type": "continue_as_new", "arguments": None},
+        {"type": "complete_workflow"},
+        {"type": "fail_workflow", "message": "m"},
+    ]
+    commands.check(fine)
+    assert {command["type"] for command in fine} == {*COMMANDS}
 
 
 def test_a_huge_batch_is_refused_whole() -> None:

@@ -19,6 +19,7 @@ from dw_refserver.store.dialect import now
 from dw_refserver.store.history import append_events, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, Moment, activities, attempts, runs, tasks
 from dw_refserver.store.tasks import TAKE, Poll, choose
+from dw_refserver.waiting import Waiting
 
 T, R, E, A = tasks.c, runs.c, activities.c, attempts.c
 
@@ -26,7 +27,7 @@ _DEADLINES = ("schedule_to_close", "schedule_to_start", "heartbeat", "start_to_c
 _SAME = (
     T.namespace, T.queue, T.compatibility, E.sequence, E.activity_type, E.status, E.attempt_count,
     E.current_attempt_id, E.payload_codec, E.arguments, E.retry_policy, E.last_heartbeat_at, R.workflow_type,
-    R.last_history_sequence, R.resume_sequence,
+    R.last_history_sequence, R.resume_sequence, E.parallel, R.waiting_on,
 )  # fmt: skip
 _ACTIVITY: Select[Any] = (
     select(
@@ -53,7 +54,7 @@ _OPEN_TASK = (
 def _activity(row: Row[Any]) -> Activity:
     fields = row._asdict()
     deadlines = Deadlines(**{name: fields.pop(f"{name}_at") for name in _DEADLINES})
-    return Activity(**fields, deadlines=deadlines)
+    return Activity(waiting=Waiting.of(fields.pop("waiting_on")), **fields, deadlines=deadlines)
 
 
 _MOMENTS = {E[f"{name}_at"]: bindparam(f"{name}_by", type_=Moment) for name in (*_DEADLINES, "next_deadline")}
@@ -214,8 +215,13 @@ _CLOSE = (
     })
 )  # fmt: skip
 _ADVANCE = (
-    update(runs).where(_RUN_AT).values({**_COUNT_EVENTS, R.resume_sequence: bindparam("resume", type_=sa.Integer)})
-)
+    update(runs)
+    .where(_RUN_AT)
+    .values({
+        **_COUNT_EVENTS, R.resume_sequence: bindparam("resume", type_=sa.Integer),
+        R.waiting_on: bindparam("waiting", type_=JsonText),
+    })
+)  # fmt: skip
 
 
 async def _write(db: Database, connection: AsyncConnection, activity: Activity, outcome: Outcome) -> None:
@@ -225,6 +231,7 @@ async def _write(db: Database, connection: AsyncConnection, activity: Activity, 
         "task_status": outcome.task_status, "activity_status": outcome.status, "nth": outcome.attempt_count,
         "attempt_status": outcome.attempt_status, "told": outcome.outcome, "closes": outcome.status != "pending",
         "appended": len(outcome.events), "events": to_json(outcome.events), "tasks": to_json(outcome.new_tasks),
+        "waiting": (outcome.waiting or activity.waiting).stored(),
         "resume": activity.last_history_sequence + 1 if outcome.resumes else activity.resume_sequence,
     }  # fmt: skip
     writes: Sequence[UpdateBase] = (

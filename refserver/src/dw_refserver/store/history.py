@@ -23,7 +23,7 @@ _EVENT = ("id", "sequence", "event_type", "payload", "workflow_task_id", "workfl
 _TASK = (
     "id", "queue", "target_type", "compatibility", "attempt_count", "task_type", "payload", "activity_execution_id",
 )  # fmt: skip
-_ACTIVITY = ("id", "sequence", "activity_type", "payload_codec", "arguments", "retry_policy")
+_ACTIVITY = ("id", "sequence", "activity_type", "payload_codec", "arguments", "retry_policy", "parallel")
 _WITHIN = ("start_within", "close_within", "deadline_within")
 
 

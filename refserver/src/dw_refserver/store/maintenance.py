@@ -10,7 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.store.database import Database
 from dw_refserver.store.dialect import later, now
-from dw_refserver.store.tables import activities, attempts, events, instances, runs, schedule_events, schedules, tasks
+from dw_refserver.store.tables import (
+    activities,
+    attempts,
+    commands,
+    events,
+    instances,
+    runs,
+    schedule_events,
+    schedules,
+    tasks,
+)
 
 _EXPIRED_ACTIVITIES = (
     select(activities.c.id, runs.c.namespace)
@@ -57,7 +67,7 @@ async def prune_run(db: Database, namespace: str, retention_days: int, run_id: s
 
 
 async def _delete_run(connection: AsyncConnection, run_id: str, workflow_id: str) -> None:
-    for table in (events, tasks, attempts, activities):
+    for table in (events, tasks, attempts, activities, commands):
         await connection.execute(delete(table).where(table.c.workflow_run_id == run_id))
     await connection.execute(delete(runs).where(runs.c.id == run_id))
     others = select(runs.c.id).where(runs.c.workflow_instance_id == workflow_id).exists()

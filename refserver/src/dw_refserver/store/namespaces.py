@@ -12,7 +12,7 @@ from dw_refserver.store.database import Database
 from dw_refserver.store.dialect import now
 from dw_refserver.store.tables import metadata, namespaces
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema version that this code works with: the newest migration."""
 
 _VERSION = table("alembic_version", column("version_num", String))

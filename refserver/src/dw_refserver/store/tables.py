@@ -123,19 +123,23 @@ runs = _table(
     *_texts(32, "status", "payload_codec"),
     *_texts(32, "closed_reason", nullable=True),
     *_texts(255, "compatibility", nullable=True),
-    *_json("memo", "output", nullable=True),
+    *_json("memo", "output", "waiting_on", nullable=True),
     Column("arguments", LongText),
+    Column("last_command", Integer, nullable=False, server_default="1"),
     *_numbers("run_number", "last_history_sequence"),
     *_counts("last_step", "resume_sequence"),
     *_numbers("run_timeout_seconds", nullable=True),
     *_moments("execution_deadline_at", "run_deadline_at"),
-    *_moments("started_at", "closed_at", "archived_at", "last_progress_at"),
+    *_moments("started_at", "closed_at", "archived_at", "last_progress_at", "next_deadline_at"),
     UniqueConstraint("workflow_instance_id", "run_number", name="workflow_runs_instance_number"),
     Index("workflow_runs_closed", "namespace", "closed_at"),
     Index("workflow_runs_listed", "namespace", "id"),
+    Index("workflow_runs_due", "next_deadline_at"),
 )
 """`last_step` counts the run's workflow steps. `resume_sequence` is the last event that a workflow task must see: one
-that was claimed before it (`seen_sequence`) is followed by another when it is completed.
+that was claimed before it (`seen_sequence`) is followed by another when it is completed. `waiting_on` is what `waiting`
+keeps; `last_command` counts the commands that the run has taken, its start being the first. `next_deadline_at` is the
+earlier of its two deadlines while it is open.
 """
 
 tasks = _table(
@@ -157,8 +161,9 @@ tasks = _table(
     Index("workflow_tasks_claim", "namespace", "queue", "task_type", "available_at", "id"),
     Index("workflow_tasks_run", "workflow_run_id", "status"),
     Index("workflow_tasks_activity", "activity_execution_id"),
+    Index("workflow_tasks_due", "task_type", "available_at"),
 )
-"""One row per task.
+"""One row per task; a timer is one too, which no worker claims but every node fires.
 
 `available_at` says when the task may next be claimed: its due time while it is ready, the end of its lease while it
 is leased, empty once it is closed. So one index range in claim order finds ready tasks and expired leases alike, and
@@ -177,6 +182,20 @@ events = _table(
     _id("workflow_command_id", nullable=True),
     Column("recorded_at", Moment, nullable=False),
 )
+
+commands = _table(
+    "workflow_commands",
+    _id(primary=True),
+    *_texts(128, "workflow_instance_id", "namespace"),
+    _id("workflow_run_id"),
+    *_texts(255, "request_id"),
+    *_texts(64, "fingerprint"),
+    *_json("receipt"),
+    *_moments("created_at"),
+    UniqueConstraint("workflow_instance_id", "request_id", name="workflow_commands_request"),
+    Index("workflow_commands_run", "workflow_run_id"),
+)
+"""The commands that clients may send again, by the id that they gave them; `fingerprint` tells what was asked."""
 
 schedules = _table(
     "workflow_schedules",
@@ -223,7 +242,7 @@ activities = _table(
     *_texts(32, "payload_codec", nullable=True),
     _id("current_attempt_id", nullable=True),
     Column("arguments", LongText),
-    *_json("retry_policy", "outcome", nullable=True),
+    *_json("retry_policy", "outcome", "parallel", nullable=True),
     *_counts("sequence", "attempt_count"),
     *_moments("schedule_to_start_at", "start_to_close_at", "schedule_to_close_at", "heartbeat_at"),
     *_moments("next_deadline_at", "last_heartbeat_at", "created_at", "closed_at"),

@@ -14,10 +14,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.engine import Claim, Decision, Task, guard
-from dw_refserver.store.database import Database, LostRaceError, execute_each
+from dw_refserver.store.continuation import begin_next
+from dw_refserver.store.database import Database, execute_together
 from dw_refserver.store.dialect import later, now, seconds_until, supports
 from dw_refserver.store.history import append_events, create_activities, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, runs, tasks, workers
+from dw_refserver.waiting import Waiting
 
 T, R, W = tasks.c, runs.c, workers.c
 
@@ -155,7 +157,8 @@ _LOOK: Select[Any] = (
         T.compatibility, R.id.label("run_id"), R.status.label("run_status"),
         R.closed_reason.label("run_closed_reason"), R.closed_at.label("run_closed_at"), R.workflow_type,
         R.payload_codec, R.last_history_sequence, T.seen_sequence, R.last_step, R.resume_sequence,
-        R.queue.label("run_queue"),
+        R.queue.label("run_queue"), R.run_number, R.waiting_on,
+        sa.func.coalesce(R.next_deadline_at <= now(), sa.false()).label("timed_out"),
     )
     .join_from(tasks, runs, R.id == T.workflow_run_id)
     .where(T.id == bindparam("task"), T.namespace == bindparam("ns"), T.task_type == "workflow")
@@ -166,7 +169,13 @@ _LOOK_LOCKED = _LOOK.with_for_update()
 async def held(db: Database, namespace: str, claim: Claim) -> Task:
     """The task with its run, for whoever holds it; refuses everybody else."""
     row = await db.one(_LOOK, {"task": claim.task_id, "ns": namespace})
-    return guard(row and Task(**row._asdict()), claim)
+    return guard(row and _task(row), claim)
+
+
+def _task(row: Row[Any]) -> Task:
+    fields = row._asdict()
+    timed_out = bool(fields.pop("timed_out"))
+    return Task(waiting=Waiting.of(fields.pop("waiting_on")), timed_out=timed_out, **fields)
 
 
 _HOLDS = (
@@ -185,30 +194,35 @@ async def renew(db: Database, namespace: str, claim: Claim, lease: float) -> boo
 async def settle(db: Database, namespace: str, claim: Claim, judge: Callable[[Task], Decision]) -> Decision:
     """Close a task: read it, let `judge` decide, write what it decided. All of it or nothing is committed.
 
-    `judge` may be asked more than once. On PostgreSQL the read takes no lock, and the write, one statement, holds
-    only if nothing has changed since; on MySQL the read locks both rows.
+    `judge` may be asked more than once. On PostgreSQL the read takes no lock at first, and the write, one statement,
+    holds only if nothing has changed since. On MySQL, for a run that goes on as another, and for one that much else
+    happens to at the same time, the read locks both rows.
     """
-    if not db.postgres:
-        return await db.transact(lambda connection: _settle_locked(connection, namespace, claim, judge))
-    for _ in range(5):
+    for _ in range(2 if db.postgres else 0):
         task = await held(db, namespace, claim)
         decision = judge(task)
-        if await db.one(_settle_in_one(), _settlement(task, decision)) is not None:
+        if decision.continued:
+            break
+        statement = _settle_in_one(timer=decision.timer_over is not None)
+        if await db.one(statement, _settlement(task, decision)) is not None:
             return decision
-    raise LostRaceError(claim.task_id)
+    return await db.transact(lambda connection: _settle_locked(db, connection, namespace, claim, judge))
 
 
 async def _settle_locked(
-    connection: AsyncConnection, namespace: str, claim: Claim, judge: Callable[[Task], Decision]
+    db: Database, connection: AsyncConnection, namespace: str, claim: Claim, judge: Callable[[Task], Decision]
 ) -> Decision:
     row = (await connection.execute(_LOOK_LOCKED, {"task": claim.task_id, "ns": namespace})).first()
-    task = guard(row and Task(**row._asdict()), claim)
+    task = guard(row and _task(row), claim)
     decision = judge(task)
-    writes: list[UpdateBase] = [_CLOSE_BOTH]
-    writes += [append_events(postgres=False)] if decision.events else []
-    writes += [create_activities(postgres=False)] if decision.activities else []
-    writes += [create_tasks(postgres=False)] if decision.new_tasks else []
-    await execute_each(connection, _settlement(task, decision), writes)
+    writes: list[UpdateBase] = [_CLOSE_TASK, _CLOSE_RUN] if db.postgres else [_CLOSE_BOTH]
+    writes += [append_events(postgres=db.postgres)] if decision.events else []
+    writes += [create_activities(postgres=db.postgres)] if decision.activities else []
+    writes += [create_tasks(postgres=db.postgres)] if decision.new_tasks else []
+    writes += [_END_TIMER] if decision.timer_over else []
+    await execute_together(connection, _settlement(task, decision), writes, postgres=db.postgres)
+    if decision.continued:
+        await begin_next(db, connection, task.namespace, task.run_id, decision.continued)
     return decision
 
 
@@ -220,7 +234,8 @@ def _settlement(task: Task, decision: Decision) -> dict[str, Any]:
         "run_status": decision.run_status, "closed_reason": decision.closed_reason, "output": decision.output,
         "closes": decision.closed_reason is not None, "appended": len(decision.events),
         "events": to_json(decision.events), "tasks": to_json(decision.new_tasks),
-        "activities": to_json(decision.activities), "steps": len(decision.activities),
+        "activities": to_json(decision.activities), "step": decision.last_step,
+        "waiting": decision.waiting.stored(), "timer": decision.timer_over,
     }  # fmt: skip
 
 
@@ -236,9 +251,11 @@ _CLOSED_RUN = {
     R.closed_reason: bindparam("closed_reason"),
     R.output: bindparam("output", type_=JsonText),
     R.closed_at: case((bindparam("closes", type_=sa.Boolean), now())),
+    R.next_deadline_at: case((bindparam("closes", type_=sa.Boolean), sa.null()), else_=R.next_deadline_at),
     R.last_progress_at: now(),
     R.last_history_sequence: R.last_history_sequence + bindparam("appended", type_=sa.Integer),
-    R.last_step: R.last_step + bindparam("steps", type_=sa.Integer),
+    R.last_step: bindparam("step", type_=sa.Integer),
+    R.waiting_on: bindparam("waiting", type_=JsonText),
 }
 
 
@@ -246,10 +263,14 @@ _CLOSE_BOTH = (
     update(tasks).where(T.id == bindparam("task"), R.id == T.workflow_run_id).values({**_CLOSED_TASK, **_CLOSED_RUN})
 )
 """Both rows in one statement, as MySQL can."""
+_CLOSE_TASK = update(tasks).where(T.id == bindparam("task")).values(_CLOSED_TASK)
+_CLOSE_RUN = update(runs).where(R.id == bindparam("run")).values(_CLOSED_RUN)
+_OVER: dict[Any, Any] = {T.status: "cancelled", T.closed_at: now(), T.available_at: sa.null()}
+_END_TIMER = update(tasks).where(T.id == bindparam("timer"), T.status == "ready").values(_OVER)
 
 
 @lru_cache
-def _settle_in_one() -> Select[Any]:
+def _settle_in_one(*, timer: bool) -> Select[Any]:
     unchanged = (
         select(T.id, R.id.label("run_id"))
         .join_from(tasks, runs, R.id == T.workflow_run_id)
@@ -260,7 +281,8 @@ def _settle_in_one() -> Select[Any]:
     close_task = update(tasks).where(T.id == unchanged.c.id).values(_CLOSED_TASK)
     close_run = update(runs).where(R.id == unchanged.c.run_id).values(_CLOSED_RUN)
     appends = (make(postgres=True, given=unchanged) for make in (append_events, create_activities, create_tasks))
-    parts: list[UpdateBase] = [close_task, close_run, *appends]
+    end_timer = _END_TIMER.where(sa.exists(select(unchanged.c.id)))
+    parts: list[UpdateBase] = [close_task, close_run, *appends, *([end_timer] if timer else [])]
     return select(unchanged.c.id).add_cte(*(part.cte(f"part_{number}") for number, part in enumerate(parts)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, Row, Select, UpdateBase, bindparam, insert, or_, select
+from sqlalchemy import Float, Label, Row, Select, UpdateBase, bindparam, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,6 +44,7 @@ _RUN = insert(runs).values(
     run_timeout_seconds=bindparam("run_timeout"),
     execution_deadline_at=later(bindparam("execution_timeout", type_=Float)),
     run_deadline_at=later(bindparam("run_timeout", type_=Float)),
+    next_deadline_at=later(bindparam("first_timeout", type_=Float)),
     started_at=now(),
     last_progress_at=now(),
 )
@@ -72,23 +73,32 @@ def _started(
         "ns": ask.namespace, "workflow": ask.workflow_id, "type": ask.workflow_type, "run": run_id,
         "key": ask.business_key, "kept": ask.memo, "codec": ask.payload_codec, "blob": ask.arguments, "q": ask.queue,
         "execution_timeout": ask.execution_timeout_seconds, "run_timeout": ask.run_timeout_seconds,
+        "first_timeout": min(filter(None, (ask.execution_timeout_seconds, ask.run_timeout_seconds)), default=None),
         "last": len(events), "events": to_json(events), "tasks": to_json([task]),
     }  # fmt: skip
     return values, [_INSTANCE, _RUN, append_events(postgres=postgres), create_tasks(postgres=postgres)]
 
 
-_OPEN_TASK = (
-    select(tasks.c.status)
-    .where(tasks.c.workflow_run_id == runs.c.id, tasks.c.status.in_(("ready", "leased")))
-    .limit(1)
-    .scalar_subquery()
-    .label("open_task_status")
-)
+def _open_task(name: str, label: str) -> Label[Any]:
+    """A column of an open task of the run: of its workflow task if it has one, else of a timer or an activity."""
+    return (
+        select(tasks.c[name])
+        .where(tasks.c.workflow_run_id == runs.c.id, tasks.c.status.in_(("ready", "leased")))
+        .order_by(tasks.c.task_type.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label(label)
+    )
+
+
 _RUNS = (
-    select(runs, instances.c.run_count, instances.c.current_run_id, instances.c.execution_timeout_seconds, _OPEN_TASK)
+    select(
+        runs, instances.c.run_count, instances.c.current_run_id, instances.c.execution_timeout_seconds,
+        _open_task("task_type", "open_task_type"), _open_task("status", "open_task_status"),
+    )
     .join_from(instances, runs, runs.c.workflow_instance_id == instances.c.id)
     .where(instances.c.id == bindparam("workflow"))
-)
+)  # fmt: skip
 _CURRENT = _RUNS.where(runs.c.id == instances.c.current_run_id)
 _ONE = _RUNS.where(runs.c.id == bindparam("run"))
 
