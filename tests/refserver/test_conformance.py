@@ -29,6 +29,7 @@ VOLATILE = {
 
 NO_REPAIR = "only what this server can do is offered: no repair and no archive"
 EVERYWHERE = {
+    "actions.can_query": "the recorded type had no worker that answers queries; here a worker is asked, and says so",
     "actions.can_repair": NO_REPAIR,
     "actions.can_archive": NO_REPAIR,
     "input": "payloads are opaque to this server: input_envelope has it verbatim",
@@ -45,7 +46,7 @@ LEASED = "a task that was leased in the replay, and released in the recording, i
 EMPTY_OBJECT = "an empty object is an object here, not a list"
 RUST_WORKER = "a worker that runs rust was let in, see 012"
 NO_CONTRACTS = "this server keeps no query contracts: it is the worker that knows which queries there are"
-NO_REPAIR = "there is no repair pass: an expired lease is found by the next claim"
+NO_REPAIR_PASS = "there is no repair pass: an expired lease is found by the next claim"
 NO_DISPATCHES = "there are no limits on dispatches per minute, so nothing is counted"
 _DISPATCHES = (
     "dispatch_budget_group", "dispatch_count_this_minute", "remaining_dispatch_capacity", "max_dispatches_per_minute",
@@ -67,7 +68,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
     "101-query-poll-with-task": {"task.last_history_sequence": FEWER_EVENTS},
     "182-task-queue-describe-unknown": {
         **dict.fromkeys(_LIMITED, NO_DISPATCHES),
-        "repair": NO_REPAIR,
+        "repair": NO_REPAIR_PASS,
         "admission.workflow_tasks.server_namespace_active_lease_count": LEASED,
     },
     "186-workers-list": {
