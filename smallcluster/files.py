@@ -20,7 +20,8 @@ def write_public(path: Path, text: str) -> None:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise MachineCannotError where a file can't be written: better before an hour's work than after it."""
+    """Raise MachineCannotError where a file can't be written, its folder made: better before the work than after it."""
+    folder(path.parent)
     if (
         path.is_dir()
         or not os.access(path.parent, os.W_OK | os.X_OK)

@@ -37,7 +37,7 @@ Wakes = Sequence[tuple[Queue, str | None, int]]
 
 _MOST_PENDING = 10_000
 _MOST_QUEUES_A_PROBE = 500
-_PROBE_SECONDS = 3.0
+_PROBE_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
 _MOST_DUE, _AT_ONCE = 100, 4
 
@@ -180,7 +180,7 @@ class Signals(Announcer):
     async def _probe(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.interval):
+                async with asyncio.timeout(0 if "probe" in self.troubles else self.interval):
                     await self.probe_now.wait()
             self.probe_now.clear()
             try:
