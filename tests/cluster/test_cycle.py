@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from smallcluster.images import resolve_service
 from smallcluster.paths import STATE
 
 from .conftest import Invoke, finish, leftovers, start
@@ -136,6 +137,28 @@ def test_an_interrupted_up_leaves_nothing(client: Any, db: str) -> None:
     process.send_signal(signal.SIGINT)
     assert finish(process).code == 11
     assert not leftovers(client, db)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_setup_ends_with_its_code_and_can_be_repeated(
+    invoke: Invoke, client: Any, number: signal.Signals
+) -> None:
+    image = resolve_service("redis")
+    if image.origin != "built here":
+        pytest.skip(f"{image.ref} was pulled here, so setup would have nothing to build")
+    client.images.get(image.ref).tag("smallcluster-test/kept", "1")
+    client.images.remove(image.ref)
+    try:
+        process = start("setup")
+        _until_told(process, "▶ asking whether an image registry answers")
+        process.send_signal(number)
+        ran = finish(process)
+        assert (ran.code, "Traceback" in ran.err) == (11, False), ran.err
+    finally:
+        client.images.get("smallcluster-test/kept:1").tag(*image.ref.rsplit(":", 1))
+        client.images.remove("smallcluster-test/kept:1")
+    assert invoke("setup").code == 0
 
 
 @pytest.mark.once
