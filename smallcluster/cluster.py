@@ -69,7 +69,7 @@ class Cluster:
 
     def _profiles(self) -> Iterator[str]:
         """The parts of the topology that not every cluster has."""
-        yield from (f"own-{service}" for service in ("database", "redis") if service not in self.settings.outside)
+        yield from (f"own-{service}" for service in self.settings.own)
         if self.settings.nodes == 3:
             yield "three-nodes"
 
@@ -88,8 +88,7 @@ class Cluster:
     @property
     def expected(self) -> tuple[str, ...]:
         """The services that make the topology; a database or Redis outside of the cluster is not one of them."""
-        own = (service for service in ("database", "redis") if service not in self.settings.outside)
-        return (*own, "bootstrap", *self.settings.node_names, BALANCER, "scheduler")
+        return (*self.settings.own, "bootstrap", *self.settings.node_names, BALANCER, "scheduler")
 
     def standing(self) -> Standing:
         """Tell how much of the topology is there and runs. A database's volume alone is a stopped cluster: it has data.

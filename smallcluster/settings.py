@@ -56,6 +56,11 @@ class Settings:
         return tuple(service for service, name in HOSTS.items() if self.value(name) not in ("", service))
 
     @property
+    def own(self) -> tuple[str, ...]:
+        """The services of HOSTS that are a part of this cluster."""
+        return tuple(service for service in HOSTS if service not in self.outside)
+
+    @property
     def folder(self) -> Path:
         """Where this cluster's rendered files and secrets are."""
         return self.state / self.db.value

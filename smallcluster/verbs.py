@@ -251,7 +251,7 @@ def _cluster(db: str, nodes: int, progress: Progress, image: str = "") -> Cluste
     published = server["server"].flavour is Flavour.PUBLISHED
     settings = _settings(db, nodes or (3 if "server-c" in there else 2), progress, published=published)
     services = {database.value: "database", "redis": "redis"}
-    own = [name for name, service in services.items() if service not in settings.outside]
+    own = [name for name, service in services.items() if service in settings.own]
     with interrupts.deferred():
         found = _images(client, database, there, ["server", *own, "nginx"], server)
     for line in images_lines(found):
