@@ -42,20 +42,20 @@ async def measure(api: Api, plan: Plan, ledger: Ledger, say: Callable[[str], Non
     async with AsyncExitStack() as stack:
         speakers = [await stack.enter_async_context(speaking(api, ledger)) for _ in range(CONNECTIONS)]
         try:
-            await _stretch(speakers, worker, min(WARM_UP_SECONDS, plan.seconds))
+            await stretch(speakers, worker, min(WARM_UP_SECONDS, plan.seconds))
             for number in range(1, plan.runs + 1):
-                took = await _stretch(speakers, worker, plan.seconds)
+                took = await stretch(speakers, worker, plan.seconds)
                 rates.append(len(took) / plan.seconds)
                 crowded += took
                 say(f"run {number} of {plan.runs}: {rates[-1]:.1f} cycles/s")
-            alone = await _stretch(speakers[:1], worker, plan.seconds)
+            alone = await stretch(speakers[:1], worker, plan.seconds)
         except RequestFailedError as problem:
             weak.append(str(problem))
         await _tidy(api, worker, ledger, weak)
     return Cycles(Spread.of(rates), Latencies.of(crowded), Latencies.of(alone), ledger.completed, tuple(weak))
 
 
-async def _stretch(speakers: list[Speaker], worker: Worker, seconds: float) -> list[float]:
+async def stretch(speakers: list[Speaker], worker: Worker, seconds: float) -> list[float]:
     """Cycle on every connection for so long; gives the durations of the cycles that ended in time, in seconds."""
     until = asyncio.get_running_loop().time() + seconds
     loops = [asyncio.ensure_future(_loop(speaker, worker, until)) for speaker in speakers]

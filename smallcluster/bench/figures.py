@@ -9,8 +9,11 @@ from statistics import median
 
 from smallcluster.settings import Database
 
-CYCLES_A_SECOND = {Database.PGSQL: 80.0, Database.MYSQL: 50.0}
-WAKE_P50_MS, WAKE_P99_MS = 10.0, 40.0
+CYCLES_A_SECOND = {Database.PGSQL: 150.0, Database.MYSQL: 100.0}
+SHARE_OF_FLOOR = 0.6
+CYCLE_P99_MS = 50.0
+WAKE_P50_MS, WAKE_P99_MS = 5.0, 25.0
+START_SECONDS = 1.5
 IDLE_POLLS = 5000
 IDLE_MEMORY_MB, IDLE_HEALTH_P99_MS = 250.0, 50.0
 """Targets. They are for the bundled server on two cores; MB is a million bytes."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from smallcluster import engine, visits
-from smallcluster.bench import cycles, idle_polls, wakes
+from smallcluster.api import Api
+from smallcluster.bench import cycles, floor, idle_polls, starts, wakes
 from smallcluster.bench.addresses import addresses
 from smallcluster.bench.cycles import Cycles
+from smallcluster.bench.floor import Floor
 from smallcluster.bench.idle_polls import IdlePolls
 from smallcluster.bench.machine import Machine, this_machine
 from smallcluster.bench.plan import Plan, make_room
+from smallcluster.bench.starts import Starts
 from smallcluster.bench.threads import run_beside
 from smallcluster.bench.traffic import Ledger
 from smallcluster.bench.usage import Cores, cores_used, memory_of
@@ -34,14 +37,22 @@ class Measured:
     cycles: Cycles | None = None
     cores: Cores | None = None
     """Who used how many cores during the cycles, warm-up and single connection included."""
+    floor: Floor | None = None
     wakes: Wakes | None = None
+    starts: Starts | None = None
     idle_polls: IdlePolls | None = None
     ledger: Ledger = field(default_factory=Ledger)
 
     @property
     def weak(self) -> list[str]:
         """Every reason why a figure is missing or can't be trusted."""
-        parts = {"cycles": self.cycles, "wakes": self.wakes, "idle polls": self.idle_polls}
+        parts = {
+            "cycles": self.cycles,
+            "floor": self.floor,
+            "wakes": self.wakes,
+            "idle polls": self.idle_polls,
+            "node start": self.starts,
+        }
         missing = [f"{name}: not measured" for name, part in parts.items() if part is None]
         return missing + [f"{name}: {why}" for name, part in parts.items() if part for why in part.weak]
 
@@ -96,7 +107,18 @@ def _measure(visit: Visit, plan: Plan, measured: Measured) -> None:
     memory = partial(memory_of, cluster.client, cluster.containers()[nodes[0].route].id)
     with progress.step(f"{plan.runs} runs of cycles") as step, cores_used(cluster) as measured.cores:
         measured.cycles = run_beside(cycles.measure(apis[BALANCER], plan, ledger, step.say))
+    measured.floor = _floor(visit, apis[BALANCER], plan, measured)
     with progress.step("wakes across nodes") as step:
         measured.wakes = run_beside(wakes.measure(nodes, plan, ledger, step.say))
     with progress.step(f"{plan.polls} idle polls on {nodes[0].route}") as step:
         measured.idle_polls = run_beside(idle_polls.measure(nodes[0], plan, ledger, memory, step.say))
+    with progress.step("start of a further node") as step:
+        measured.starts = starts.measure(cluster, measured.addressed, plan.runs, step.say)
+
+
+def _floor(visit: Visit, api: Api, plan: Plan, measured: Measured) -> Floor:
+    cluster = visit.cluster
+    if absent := floor.missing(cluster, measured.addressed):
+        return Floor(absent=absent)
+    with visit.progress.step(f"{plan.runs} runs beside the floor") as step, floor.handlers(cluster, step.say) as urls:
+        return run_beside(floor.measure(api, floor.apis(api, urls), plan, measured.ledger, step.say))

@@ -7,10 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from smallcluster.bench.figures import (
+    CYCLE_P99_MS,
     CYCLES_A_SECOND,
     IDLE_HEALTH_P99_MS,
     IDLE_MEMORY_MB,
     IDLE_POLLS,
+    SHARE_OF_FLOOR,
+    START_SECONDS,
     WAKE_P50_MS,
     WAKE_P99_MS,
     Figure,
@@ -28,7 +31,7 @@ CLIENT = "a lean asyncio HTTP/1.1 client in one process on the same machine, kee
 
 def figures(report: BenchReport) -> list[Figure]:
     """The rows of the table."""
-    return [*_cycles(report), *_wakes(report), *_idle(report)]
+    return [*_cycles(report), *_floor(report), *_wakes(report), *_idle(report), *_starts(report)]
 
 
 def _cycles(report: BenchReport) -> Iterator[Figure]:
@@ -45,7 +48,39 @@ def _cycles(report: BenchReport) -> Iterator[Figure]:
         if rate
         else "",
     )
-    yield from _latencies("one whole cycle, 1 connection", found.alone if found else None)
+    yield from _latencies("one whole cycle, 1 connection", found.alone if found else None, (None, CYCLE_P99_MS))
+
+
+def _floor(report: BenchReport) -> Iterator[Figure]:
+    found = report.measured.floor
+    rate, share = (found.rate, found.share) if found else (None, None)
+    yield Figure(
+        name="  bare handlers, same SQL",
+        value=rate.median if rate else None,
+        unit="cycles/s",
+        detail=found.absent if found and found.absent else "no balancer, no protocol; run by run beside the above",
+    )
+    yield Figure(
+        name="  share of it reached",
+        value=share.median if share else None,
+        unit="",
+        target=SHARE_OF_FLOOR,
+        at_least=True,
+        detail=f"median of {len(share.runs)} pairs of runs, {share.lowest:g} to {share.highest:g}" if share else "",
+    )
+
+
+def _starts(report: BenchReport) -> Iterator[Figure]:
+    found = report.measured.starts
+    took = found.seconds if found else None
+    spread = f"median of {len(took.runs)}, {took.lowest:g} to {took.highest:g}" if took else ""
+    yield Figure(
+        name="a further node, start to ready",
+        value=took.median if took else None,
+        unit="s",
+        target=START_SECONDS,
+        detail=found.absent if found and found.absent else spread,
+    )
 
 
 def _wakes(report: BenchReport) -> Iterator[Figure]:
@@ -123,6 +158,8 @@ def _parts_as_data(report: BenchReport) -> dict[str, Any]:
         "cycles": asdict(measured.cycles) if measured.cycles else None,
         "cores_during_cycles": measured.cores.used if measured.cores else {},
         "processor_ms_per_cycle": _per_cycle(report),
+        "floor": asdict(measured.floor) if measured.floor else None,
+        "starts": asdict(measured.starts) if measured.starts else None,
         "wakes": wakes,
         "idle_polls": asdict(measured.idle_polls) | {"memory": sources} if measured.idle_polls else None,
     }
@@ -171,7 +208,7 @@ def _circumstances(report: BenchReport) -> Iterator[str]:
 
 
 def _row(one: Figure) -> tuple[str, ...]:
-    value = "not measured" if one.value is None else f"{one.value:g} {one.unit}"
+    value = "not measured" if one.value is None else f"{one.value:g} {one.unit}".rstrip()
     target = "" if one.target is None else f"{'≥' if one.at_least else '≤'} {one.target:g}"
     met = {None: "", True: "yes", False: "no"}[one.met]
     return one.name, value, target, met, one.detail

@@ -22,6 +22,8 @@ def test_bench_brings_up_measures_everything_and_takes_down(invoke: Invoke, clie
     assert all(one["value"] for one in data["figures"])
     assert data["cycles"]["completed"] >= 3
     assert [one["latencies"]["count"] for one in data["wakes"]] == [20, 20]
+    assert data["floor"]["rate"]["median"] > data["cycles"]["rate"]["median"] / 2
+    assert 0 < data["starts"]["seconds"]["median"] < 30
     assert data["idle_polls"]["held"] == 100
     assert data["idle_polls"]["shortest"] >= 3.9
     assert set(data["processor_ms_per_cycle"]) >= {"server-a", "server-b", "balancer", "database", "client"}

@@ -16,6 +16,7 @@ _VERBS = {
     "schedule:evaluate": "run this pass once",
     "activity:timeout-enforce": "run this pass once",
     "history:prune": "run this pass once",
+    "floor": "serve the bare statements of a start, a claim and a completion, to measure a node against",
     "version": "print the version",
 }
 
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=does)
         if name == "bootstrap":
             verb.add_argument("--force", action="store_true", help="accepted for compatibility; it never asks")
+        elif name == "floor":
+            verb.add_argument("--port", type=int, required=True, help="the port to listen on")
         elif name not in ("serve", "version"):
             verb.add_argument("--limit", type=int, default=100, help="items per pass at most")
     return parser
@@ -55,6 +58,10 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
         from dw_refserver.serve import serve
 
         return serve(settings)
+    if given.verb == "floor":
+        from dw_refserver import floor
+
+        return floor.serve(settings, given.port)
     if given.verb == "bootstrap":
         from dw_refserver import bootstrap
 

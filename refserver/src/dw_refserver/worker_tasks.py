@@ -42,7 +42,7 @@ async def poll(call: Call) -> Answer:
 _SAME = ("workflow_type", "payload_codec", "run_status", "last_history_sequence", "compatibility", "lease_owner")
 
 
-def _task_body(row: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
+def _task_body(row: tasks.Leased, events: Sequence[Row[Any]]) -> dict[str, Any]:
     return {
         "task_id": row.id,
         "task_kind": "workflow",

@@ -12,10 +12,12 @@ import pytest
 from smallcluster import evidence
 from smallcluster.bench.cycles import Cycles
 from smallcluster.bench.figures import Latencies, Spread
+from smallcluster.bench.floor import Floor
 from smallcluster.bench.idle_polls import IdlePolls
 from smallcluster.bench.machine import Machine
 from smallcluster.bench.plan import Plan
 from smallcluster.bench.run import BenchReport, Measured
+from smallcluster.bench.starts import Starts
 from smallcluster.bench.traffic import Ledger
 from smallcluster.bench.usage import Cores, Memory
 from smallcluster.bench.wakes import Direction, Wakes
@@ -67,8 +69,10 @@ def whole(**changed: Any) -> Measured:
         "addressed": "somewhere",
         "cycles": cycles(),
         "cores": Cores({"server-a": 0.5, "client": 0.1}, 20.0),
+        "floor": Floor(Spread.of([80.0, 100.0, 120.0]), Spread.of([0.5, 0.7, 0.8])),
         "wakes": wakes(0.004, 0.006, 0.05),
         "idle_polls": idle(),
+        "starts": Starts(Spread.of([0.5, 0.9, 0.7])),
         "ledger": Ledger(workers=103, started=10, completed=8),
     }
     return Measured(**(values | changed))
@@ -101,15 +105,18 @@ def test_the_data_hold_every_figure_its_target_and_whether_it_is_met(report: Any
     assert (data["schema"], data["exit_code"], data["database"]) == ("smallcluster.bench/1", 0, "mysql")
     found = {one["name"].strip(): (one["value"], one["target"], one["met"]) for one in data["figures"]}
     assert found == {
-        "start → poll → complete, balancer": (60.0, 50.0, True),
+        "start → poll → complete, balancer": (60.0, 100.0, False),
         "one whole cycle, 1 connection, p50": (10.0, None, None),
-        "one whole cycle, 1 connection, p99": (30.0, None, None),
-        "wake across nodes, p50": (6.0, 10.0, True),
-        "wake across nodes, p99": (50.0, 40.0, False),
+        "one whole cycle, 1 connection, p99": (30.0, 50.0, True),
+        "bare handlers, same SQL": (100.0, None, None),
+        "share of it reached": (0.7, 0.6, True),
+        "wake across nodes, p50": (6.0, 5.0, False),
+        "wake across nodes, p99": (50.0, 25.0, False),
         "idle polls held by one node": (5000, 5000, True),
         "memory of that node meanwhile": (180.0, 250.0, True),
         "/api/health of it meanwhile, p50": (3.0, None, None),
         "/api/health of it meanwhile, p99": (60.0, 50.0, False),
+        "a further node, start to ready": (0.7, 1.5, True),
     }
     assert data["machine"]["cores"] == 2
     assert (data["machine"]["load"], data["machine"]["load_after"], data["machine"]["engine"]) == (0.5, 2.5, "28.0")
@@ -135,11 +142,19 @@ def test_a_person_reads_machine_client_figures_and_what_is_left(
         "Left in the cluster: 103 worker registrations, 8 completed workflows, 2 open ones",
     ):
         assert words in out
-    assert out.splitlines()[-1] == "Measured (mysql, 2 nodes; 4 of 6 measured targets met; 90.0 s; exit 0)"
+    assert out.splitlines()[-1] == "Measured (mysql, 2 nodes; 5 of 9 measured targets met; 90.0 s; exit 0)"
+
+
+def test_what_can_t_be_measured_there_says_why_and_makes_nothing_weak(report: Any) -> None:
+    made = report(whole(floor=Floor(absent="no bare handlers"), starts=Starts(absent="out of reach")))
+    assert made.exit_code is ExitCode.HOLDS
+    told = {one.detail for one in bench.figures(made) if one.value is None}
+    assert {"no bare handlers", "out of reach"} <= told
 
 
 def test_postgresql_has_a_higher_target(report: Any) -> None:
-    made = report(whole())
+    made = report(whole(cycles=cycles(rate=120.0)))
+    assert bench.figures(made)[0].met is True
     settings = SimpleNamespace(db="pgsql", nodes=2)
     cast("Any", made.cluster).settings = settings
     assert bench.figures(made)[0].met is False
@@ -153,6 +168,8 @@ def test_postgresql_has_a_higher_target(report: Any) -> None:
         (whole(cycles=cycles(weak=("POST … → 503",))), None, ExitCode.UNKNOWN),
         (whole(idle_polls=idle(weak=["only 4000 of 5000"])), None, ExitCode.UNKNOWN),
         (whole(wakes=None), None, ExitCode.UNKNOWN),
+        (whole(floor=Floor(weak=("no task",))), None, ExitCode.UNKNOWN),
+        (whole(starts=Starts(weak=("never ready",))), None, ExitCode.UNKNOWN),
         (Measured(), InterruptedRunError("Stopped."), ExitCode.UNKNOWN),
         (Measured(), ClusterBrokenError("Not ready."), ExitCode.BROKEN),
     ],
@@ -167,7 +184,7 @@ def test_the_exit_code_says_whether_it_was_measured(
 
 def test_what_was_not_reached_is_named_and_never_a_met_target(report: Any, capsys: pytest.CaptureFixture[str]) -> None:
     made = report(Measured(), InterruptedRunError("Stopped by SIGINT."))
-    assert [one.met for one in bench.figures(made)] == [None] * 9
+    assert [one.met for one in bench.figures(made)] == [None] * 12
     bench.print_bench(made)
     out = capsys.readouterr().out
     assert "Weak: idle polls: not measured" in out

@@ -6,16 +6,19 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from smallcluster import interrupts
-from smallcluster.bench import cycles, idle_polls, wakes
+from smallcluster.bench import cycles, floor, idle_polls, wakes
+from smallcluster.bench.addresses import OWN, PUBLISHED
 from smallcluster.bench.plan import Plan
 from smallcluster.bench.threads import run_beside
 from smallcluster.bench.traffic import Ledger
 from smallcluster.bench.usage import Memory
+from smallcluster.flavours import Flavour
 
 from .conftest import FakeNode, api_of
 
@@ -64,6 +67,36 @@ def test_a_cycle_whose_poll_finds_nothing_is_weak(node: FakeNode) -> None:
     node.deaf = True
     found = measured(node, cycles.measure(api_of(node), PLAN, Ledger(), lambda _: None))
     assert "found no task" in found.weak[0]
+
+
+def test_the_floor_is_measured_run_by_run_beside_the_cluster(node: FakeNode) -> None:
+    ledger, said = Ledger(), []
+    floors = floor.apis(api_of(node), {"floor beside server-a": str(node.path)})
+    found = measured(node, floor.measure(api_of(node), floors, PLAN, ledger, said.append))
+    assert (found.weak, found.absent) == ((), "")
+    assert len(found.rate.runs) == len(found.share.runs) == len(said) == 2
+    assert 0.2 < found.share.median < 5  # the same node on both sides
+    assert ledger.open == 0
+
+
+def test_a_floor_that_refuses_is_weak(node: FakeNode) -> None:
+    node.refuse = {"/api/workflows"}
+    found = measured(node, floor.measure(api_of(node), [api_of(node, "floor")], PLAN, Ledger(), lambda _: None))
+    assert "POST /api/workflows via floor → 503" in found.weak[0]
+    assert found.share is None
+
+
+@pytest.mark.parametrize(
+    ("flavour", "addressed", "why"),
+    [
+        (Flavour.REFERENCE, OWN, ""),
+        (Flavour.REFERENCE, PUBLISHED, "the containers' own addresses are out of reach"),
+        (Flavour.PUBLISHED, OWN, "only the bundled server has bare handlers"),
+    ],
+)
+def test_a_floor_needs_the_bundled_server_within_reach(flavour: Flavour, addressed: str, why: str) -> None:
+    cluster: Any = SimpleNamespace(images={"server": SimpleNamespace(flavour=flavour)})
+    assert floor.missing(cluster, addressed) == why
 
 
 def test_wakes_are_tried_in_both_directions_with_the_poll_held_before(node: FakeNode) -> None:

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import Column, Float, Row, Select, String, UpdateBase, bindparam, case, literal, select, update
@@ -38,6 +39,10 @@ _RUN_COLUMNS = (
 )  # fmt: skip
 
 
+Leased: TypeAlias = Any
+"""A task that was just leased: an attribute for each of its own and of its run's columns."""
+
+
 @dataclass(frozen=True)
 class Poll:
     """A worker that asks for a task. `lease` is in seconds."""
@@ -65,7 +70,8 @@ class Poll:
                 "lease": self.lease, "build": self.build_id, "kind": self.task_type}  # fmt: skip
 
 
-_SEEN = select(R.last_history_sequence).where(R.id == T.workflow_run_id).scalar_subquery().label("seen")
+_LENGTH = select(R.last_history_sequence).where(R.id == T.workflow_run_id)
+_SEEN = _LENGTH.correlate(tasks).scalar_subquery().label("seen")
 """How much of the history the claim shows; what comes later needs another task."""
 
 
@@ -112,16 +118,24 @@ def _claim_in_one() -> Select[Any]:
 
 _HELD_BY_THIS_POLL = _held_by_this_poll()
 _NEXT_IN_LINE = {"workflow": _next_in_line(), "activity": _next_in_line(W.supported_activity_types)}
-_CHOSEN = T.id == bindparam("chosen")
 TAKE = (
     update(tasks)
-    .where(_CHOSEN)
+    .where(T.id == bindparam("chosen"))
     .values(**_HELD, attempt_count=T.attempt_count + bindparam("bump"), seen_sequence=bindparam("seen"))
 )
-_TAKEN = select(tasks, *_RUN_COLUMNS).join_from(tasks, runs, R.id == T.workflow_run_id).where(_CHOSEN)
 
 
-async def claim(db: Database, poll: Poll) -> Row[Any] | None:
+def _whole(choice: Select[Any], *, skip_locked: bool = False) -> Select[Any]:
+    """The same choice, with all that the worker is told: so nothing has to be read again once it is leased."""
+    columns = [column for column in tasks.c if column is not T.id]
+    whole = choice.add_columns(*columns, *_RUN_COLUMNS, _LEASE.label("until"))
+    return whole.join(runs, R.id == T.workflow_run_id).with_for_update(of=tasks, skip_locked=skip_locked)
+
+
+_HELD_WHOLE, _NEXT_WHOLE = _whole(_HELD_BY_THIS_POLL), _whole(_NEXT_IN_LINE["workflow"], skip_locked=True)
+
+
+async def claim(db: Database, poll: Poll) -> Leased | None:
     """Lease the next task to a worker and give it with its run's columns; None if there is none for it."""
     for _ in range(3):
         try:
@@ -133,22 +147,27 @@ async def claim(db: Database, poll: Poll) -> Row[Any] | None:
     return None
 
 
-async def _claim_in_turn(connection: AsyncConnection, poll: Poll) -> Row[Any] | None:
-    chosen = await choose(connection, poll)
+async def _claim_in_turn(connection: AsyncConnection, poll: Poll) -> SimpleNamespace | None:
+    chosen = await _first(connection, poll, _HELD_WHOLE, _NEXT_WHOLE)
     if chosen is None:
         return None
     await connection.execute(TAKE, {**poll.values, "chosen": chosen.id, "bump": chosen.bump, "seen": chosen.seen})
-    return (await connection.execute(_TAKEN, {"chosen": chosen.id})).first()
+    taken = {"attempt_count": chosen.attempt_count + chosen.bump, "lease_owner": poll.worker_id,
+             "lease_expires_at": chosen.until}  # fmt: skip
+    return SimpleNamespace(**chosen._asdict() | taken)
 
 
 async def choose(connection: AsyncConnection, poll: Poll) -> Row[Any] | None:
     """Lock the task that this poll holds already, or else the next in line for it."""
-    if poll.poll_request_id:
-        held: Row[Any] | None = (await connection.execute(_HELD_BY_THIS_POLL, poll.values)).first()
-        if held is not None:
-            return held
-    free: Row[Any] | None = (await connection.execute(_NEXT_IN_LINE[poll.task_type], poll.values)).first()
-    return free
+    return await _first(connection, poll, _HELD_BY_THIS_POLL, _NEXT_IN_LINE[poll.task_type])
+
+
+async def _first(connection: AsyncConnection, poll: Poll, held: Select[Any], free: Select[Any]) -> Row[Any] | None:
+    for choice in (held, free) if poll.poll_request_id else (free,):
+        row: Row[Any] | None = (await connection.execute(choice, poll.values)).first()
+        if row is not None:
+            return row
+    return None
 
 
 _LOOK: Select[Any] = (
