@@ -10,6 +10,7 @@ from statistics import median
 
 import pytest
 import requests
+from dw_refserver.store.history import SHORT
 
 from refserver.harness import TOKEN, Client, Cluster, Reply, until
 
@@ -131,6 +132,24 @@ def test_history_in_pages(cluster: Cluster) -> None:
         next_history_page_token=task["next_history_page_token"],
     ).body  # fmt: skip
     assert ([event["sequence"] for event in page["history_events"]], page["next_history_page_token"]) == ([2], None)
+
+
+@pytest.mark.parametrize("signals", [SHORT - 2, SHORT - 1])
+def test_a_history_that_comes_with_its_task_is_the_one_that_is_stored(cluster: Cluster, signals: int) -> None:
+    queue, odd = fresh(), 'ü "quoted" \\ \n {0} %s 🙂'
+    cluster.a.register("w", queue)
+    workflow = cluster.a.start(queue).body["workflow_id"]
+    for number in range(signals):
+        assert cluster.b.post(f"/workflows/{workflow}/signal/s{number}", input=[odd, number]).status == 202
+    task = cluster.a.poll("w", queue, poll_request_id="first").body["task"]
+    again = cluster.b.poll("w", queue, poll_request_id="first", history_page_size=signals).body["task"]
+    rest = cluster.b.post(
+        f"/worker/workflow-tasks/{task['task_id']}/history", lease_owner="w", workflow_task_attempt=1,
+        next_history_page_token=again["next_history_page_token"],
+    ).body  # fmt: skip
+    assert task["history_events"] == again["history_events"] + rest["history_events"]
+    assert task["total_history_events"] == len(task["history_events"]) == signals + 2
+    assert (again["task_id"], again["lease_expires_at"] >= task["lease_expires_at"]) == (task["task_id"], True)
 
 
 def test_a_repeated_poll_gets_its_task_again_on_either_node(cluster: Cluster) -> None:

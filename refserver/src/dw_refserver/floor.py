@@ -74,7 +74,7 @@ class Floor:
                 break
         else:
             return None
-        events = await history.page(self.db, row.workflow_run_id, 0, row.last_history_sequence)
+        events = await history.first_page(self.db, row, row.last_history_sequence)
         return {
             "task_id": row.id, "lease_owner": row.lease_owner, "workflow_task_attempt": row.attempt_count,
             "arguments": {"codec": row.payload_codec, "blob": row.arguments},

@@ -12,6 +12,7 @@ from dw_refserver.engine import BUCKETS, iso
 from dw_refserver.http import Answer, Call
 from dw_refserver.protocol import SEQUENCE, no_run, no_workflow, page_token
 from dw_refserver.store import history, workflows
+from dw_refserver.store.history import Recorded
 from dw_refserver.store.workflows import Wanted
 from dw_refserver.validation import parameters
 
@@ -63,6 +64,6 @@ async def history_page(call: Call) -> Answer:
     return Answer({**call.path, "events": [_event(event) for event in events], "next_page_token": token})
 
 
-def _event(event: Row[Any]) -> dict[str, Any]:
+def _event(event: Recorded) -> dict[str, Any]:
     told = {"sequence": event.sequence, "event_type": event.event_type, "timestamp": iso(event.recorded_at)}
     return {**told, "payload": orjson.Fragment(event.payload)}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Row
 
 from dw_refserver import command_engine, engine
 from dw_refserver.commands import check as check_commands
@@ -15,6 +14,7 @@ from dw_refserver.http import Answer, Call
 from dw_refserver.polling import hold
 from dw_refserver.protocol import HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, SEQUENCE, last_of, page_token
 from dw_refserver.store import history, tasks
+from dw_refserver.store.history import Recorded
 from dw_refserver.validation import Fields
 from dw_refserver.wake import Queue
 
@@ -34,15 +34,14 @@ async def poll(call: Call) -> Answer:
     claimed, status = await hold(call, fields, "workflow", call.node.gate.within(tasks.claim))
     if claimed is None:
         return Answer({"task": None, "poll_status": status})
-    upto = min(claimed.last_history_sequence, size)
-    events = await history.page(call.node.db, claimed.workflow_run_id, 0, upto)
+    events = await history.first_page(call.node.db, claimed, size)
     return Answer({"task": _task_body(claimed, events), "poll_status": status})
 
 
 _SAME = ("workflow_type", "payload_codec", "run_status", "last_history_sequence", "compatibility", "lease_owner")
 
 
-def _task_body(row: tasks.Leased, events: Sequence[Row[Any]]) -> dict[str, Any]:
+def _task_body(row: tasks.Leased, events: Sequence[Recorded]) -> dict[str, Any]:
     return {
         "task_id": row.id,
         "task_kind": "workflow",
@@ -60,7 +59,7 @@ def _task_body(row: tasks.Leased, events: Sequence[Row[Any]]) -> dict[str, Any]:
     }
 
 
-def _page(events: Sequence[Row[Any]], total: int) -> dict[str, Any]:
+def _page(events: Sequence[Recorded], total: int) -> dict[str, Any]:
     """One page of a history."""
     last = events[-1].sequence if events else total
     token = page_token(last) if last < total else None
@@ -71,7 +70,7 @@ def _page(events: Sequence[Row[Any]], total: int) -> dict[str, Any]:
 _EVENT = ("id", "sequence", "event_type", "workflow_task_id", "workflow_command_id")
 
 
-def event_body(event: Row[Any]) -> dict[str, Any]:
+def event_body(event: Recorded) -> dict[str, Any]:
     """A history event as workers read it."""
     told = {name: getattr(event, name) for name in _EVENT}
     return {**told, "payload": orjson.Fragment(event.payload), "recorded_at": iso(event.recorded_at)}

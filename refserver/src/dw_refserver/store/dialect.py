@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import Boolean, Float
+from sqlalchemy import Boolean, Float, Text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -57,4 +57,16 @@ class supports(_Spelt):  # noqa: N801
     spellings: ClassVar = {
         "postgresql": "({0} = '[]' OR jsonb_exists(CAST({0} AS jsonb), {1}))",
         "mysql": "({0} = '[]' OR {1} MEMBER OF (CAST({0} AS json)))",
+    }
+
+
+class rows_as_json(_Spelt):  # noqa: N801
+    """The group's rows as JSON text: an array, in any order, of arrays of six columns and a moment in ISO-8601."""
+
+    type, name, inherit_cache = Text(), "rows_as_json", True
+    spellings: ClassVar = {
+        "postgresql": "CAST(json_agg(json_build_array({0}, {1}, {2}, {3}, {4}, {5}, "
+        "to_char({6} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))) AS text)",
+        "mysql": "CAST(json_arrayagg(json_array({0}, {1}, {2}, {3}, {4}, {5}, "
+        "date_format({6}, '%%Y-%%m-%%dT%%H:%%i:%%s.%%fZ'))) AS char)",
     }

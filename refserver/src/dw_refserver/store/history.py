@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy import CTE, Insert, Row, Subquery, bindparam, insert, literal, select
+from sqlalchemy import CTE, Insert, Subquery, bindparam, insert, literal, select
 
 from dw_refserver.store.database import Database
-from dw_refserver.store.dialect import later, now
-from dw_refserver.store.tables import activities, events, tasks
+from dw_refserver.store.dialect import later, now, rows_as_json
+from dw_refserver.store.tables import activities, events, runs, tasks
 
 _EVENT = ("id", "sequence", "event_type", "payload", "workflow_task_id", "workflow_command_id")
 _TASK = (
@@ -91,14 +93,44 @@ def _name_of(kind: sa.types.TypeEngine[Any], words: str, whole: str) -> str:
     return whole if isinstance(kind, sa.Integer) else words
 
 
+class Recorded(NamedTuple):
+    """A history event as it is stored. `payload` is JSON text."""
+
+    id: str
+    sequence: int
+    event_type: str
+    payload: str
+    workflow_task_id: str | None
+    workflow_command_id: str | None
+    recorded_at: datetime
+
+
+_RECORDED = tuple(events.c[name] for name in Recorded._fields)
 _PAGE = (
-    select(events)
+    select(*_RECORDED)
     .where(events.c.workflow_run_id == bindparam("run"))
     .where(events.c.sequence > bindparam("after"), events.c.sequence <= bindparam("upto"))
     .order_by(events.c.sequence)
 )
+SHORT = 16
+"""So few events come with the claim of a task: even the longest that may be written then fit into one value."""
+OPENING = sa.case(
+    (
+        runs.c.last_history_sequence <= SHORT,
+        select(rows_as_json(*_RECORDED)).where(events.c.workflow_run_id == runs.c.id).correlate(runs).scalar_subquery(),
+    )
+).label("opening")
+"""A short history whole, for a statement that reads its run; null for a longer one."""
 
 
-async def page(db: Database, run_id: str, after: int, upto: int) -> Sequence[Row[Any]]:
+async def page(db: Database, run_id: str, after: int, upto: int) -> Sequence[Recorded]:
     """The run's events with `after` < sequence <= `upto`, in order."""
-    return await db.all(_PAGE, {"run": run_id, "after": after, "upto": upto})
+    return [Recorded._make(row) for row in await db.all(_PAGE, {"run": run_id, "after": after, "upto": upto})]
+
+
+async def first_page(db: Database, run: Any, size: int) -> Sequence[Recorded]:
+    """The first events of a run that was read with its OPENING, at most so many; read here only if they are many."""
+    if run.opening is None or run.last_history_sequence > size:
+        return await page(db, run.workflow_run_id, 0, min(run.last_history_sequence, size))
+    found = [Recorded._make((*row[:-1], datetime.fromisoformat(row[-1]))) for row in orjson.loads(run.opening)]
+    return sorted(found, key=attrgetter("sequence"))

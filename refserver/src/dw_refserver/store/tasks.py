@@ -18,7 +18,7 @@ from dw_refserver.engine import Claim, Decision, Task, guard
 from dw_refserver.store.continuation import begin_next
 from dw_refserver.store.database import Database, execute_together
 from dw_refserver.store.dialect import later, now, seconds_until, supports
-from dw_refserver.store.history import append_events, create_activities, create_tasks, to_json
+from dw_refserver.store.history import OPENING, append_events, create_activities, create_tasks, to_json
 from dw_refserver.store.tables import JsonText, runs, tasks, workers
 from dw_refserver.waiting import Waiting
 
@@ -35,7 +35,7 @@ _HELD = {
 }
 _RUN_COLUMNS = (
     R.workflow_instance_id, R.workflow_type, R.payload_codec, R.arguments, R.status.label("run_status"),
-    R.last_history_sequence,
+    R.last_history_sequence, OPENING,
 )  # fmt: skip
 
 
