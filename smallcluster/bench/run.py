@@ -120,5 +120,6 @@ def _floor(visit: Visit, api: Api, plan: Plan, measured: Measured) -> Floor:
     cluster = visit.cluster
     if absent := floor.missing(cluster, measured.addressed):
         return Floor(absent=absent)
-    with visit.progress.step(f"{plan.runs} runs beside the floor") as step, floor.handlers(cluster, step.say) as urls:
-        return run_beside(floor.measure(api, floor.apis(api, urls), plan, measured.ledger, step.say))
+    with visit.progress.step(f"{plan.runs} runs beside the floor") as step, floor.handlers(cluster, step.say) as url:
+        bare = replace(api, route="the bare handlers", base=url)
+        return run_beside(floor.measure(api, bare, plan, measured.ledger, step.say))

@@ -58,7 +58,7 @@ def _floor(report: BenchReport) -> Iterator[Figure]:
         name="  bare handlers, same SQL",
         value=rate.median if rate else None,
         unit="cycles/s",
-        detail=found.absent if found and found.absent else "no balancer, no protocol; run by run beside the above",
+        detail=found.absent if found and found.absent else "without the protocol; run by run beside the cluster",
     )
     yield Figure(
         name="  share of it reached",

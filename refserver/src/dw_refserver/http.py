@@ -102,13 +102,13 @@ class Path:
     def _no_endpoint(self, request: Request) -> Refused:
         if not self.by_method:
             return _no_route(request)
-        methods, route = ", ".join(sorted(self.by_method)), request.url.path.strip("/")
+        methods, route = ", ".join(sorted(self.by_method)), request.scope["path"].strip("/")
         text = f"The {request.method} method is not supported for route {route}. Supported methods: {methods}."
         return Refused(405, "method_not_allowed", text)
 
 
 def _no_route(request: Request) -> Refused:
-    return Refused(404, "not_found", f"The route {request.url.path.strip('/')} could not be found.")
+    return Refused(404, "not_found", f"The route {request.scope['path'].strip('/')} could not be found.")
 
 
 async def _answer(node: Node, endpoint: Endpoint, request: Request) -> Answer:
@@ -125,7 +125,7 @@ async def _answer(node: Node, endpoint: Endpoint, request: Request) -> Answer:
     except ClientDisconnect:
         raise
     except Exception as error:  # the last line: a bug must not become a traceback on the wire
-        log("request_failed", "error", error=type(error).__name__, where=_where(error), path=request.url.path)
+        log("request_failed", "error", error=type(error).__name__, where=_where(error), path=request.scope["path"])
         return _refused(request, Refused(500, "server_error", "The server failed to handle the request."))
 
 
@@ -217,7 +217,7 @@ def _refused(request: Request, refused: Refused) -> Answer:
 
 
 def _is_worker(request: Request) -> bool:
-    return request.url.path.startswith("/api/worker/")
+    return str(request.scope["path"]).startswith("/api/worker/")
 
 
 def _response(node: Node, request: Request, answer: Answer, operation: str | None) -> Response:
@@ -228,7 +228,7 @@ def _response(node: Node, request: Request, answer: Answer, operation: str | Non
     if _is_worker(request):
         own[WORKER_HEADER] = node.settings.protocol_version
         body = protocol.worker_body(body, node.settings)
-    elif request.url.path not in _PROBES:
+    elif request.scope["path"] not in _PROBES:
         own[CONTROL_HEADER] = CONTROL_VERSION
         body = protocol.control_body(body, operation, request.path_params)
     return Response(orjson.dumps(body), answer.status, own, "application/json")
@@ -240,6 +240,6 @@ async def _finish(request: Request, response: Response, send: Send, started: flo
     response.headers["x-request-id"] = request_id
     await response(request.scope, request.receive, send)
     took = round((time.perf_counter() - started) * 1000, 1)
-    if request.url.path not in _PROBES or response.status_code >= 400:
-        log("request", request_id=request_id, method=request.method, path=request.url.path,
+    if request.scope["path"] not in _PROBES or response.status_code >= 400:
+        log("request", request_id=request_id, method=request.method, path=request.scope["path"],
             status=response.status_code, ms=took)  # fmt: skip

@@ -68,6 +68,7 @@ async def _run(settings: Settings, listening: socket.socket) -> int:
     node = nodes.build(settings)
     config = uvicorn.Config(
         application(node), http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS, timeout_keep_alive=75, server_header=False, backlog=_BACKLOG,
     )  # fmt: skip
     node.signals.start()

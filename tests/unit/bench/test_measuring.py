@@ -19,6 +19,7 @@ from smallcluster.bench.threads import run_beside
 from smallcluster.bench.traffic import Ledger
 from smallcluster.bench.usage import Memory
 from smallcluster.flavours import Flavour
+from smallcluster.settings import Settings
 
 from .conftest import FakeNode, api_of
 
@@ -71,8 +72,7 @@ def test_a_cycle_whose_poll_finds_nothing_is_weak(node: FakeNode) -> None:
 
 def test_the_floor_is_measured_run_by_run_beside_the_cluster(node: FakeNode) -> None:
     ledger, said = Ledger(), []
-    floors = floor.apis(api_of(node), {"floor beside server-a": str(node.path)})
-    found = measured(node, floor.measure(api_of(node), floors, PLAN, ledger, said.append))
+    found = measured(node, floor.measure(api_of(node), api_of(node, "bare"), PLAN, ledger, said.append))
     assert (found.weak, found.absent) == ((), "")
     assert len(found.rate.runs) == len(found.share.runs) == len(said) == 2
     assert 0.2 < found.share.median < 5  # the same node on both sides
@@ -81,8 +81,8 @@ def test_the_floor_is_measured_run_by_run_beside_the_cluster(node: FakeNode) -> 
 
 def test_a_floor_that_refuses_is_weak(node: FakeNode) -> None:
     node.refuse = {"/api/workflows"}
-    found = measured(node, floor.measure(api_of(node), [api_of(node, "floor")], PLAN, Ledger(), lambda _: None))
-    assert "POST /api/workflows via floor → 503" in found.weak[0]
+    found = measured(node, floor.measure(api_of(node), api_of(node, "bare"), PLAN, Ledger(), lambda _: None))
+    assert "POST /api/workflows via bare → 503" in found.weak[0]
     assert found.share is None
 
 
@@ -97,6 +97,14 @@ def test_a_floor_that_refuses_is_weak(node: FakeNode) -> None:
 def test_a_floor_needs_the_bundled_server_within_reach(flavour: Flavour, addressed: str, why: str) -> None:
     cluster: Any = SimpleNamespace(images={"server": SimpleNamespace(flavour=flavour)})
     assert floor.missing(cluster, addressed) == why
+
+
+def test_the_floor_s_balancer_is_the_balancer_with_other_ports(settings: Settings) -> None:
+    text = floor.configuration(settings)
+    assert "8080" not in text
+    assert "listen 8090;" in text
+    assert "server server-a:8090 " in text
+    assert "pid /tmp/floor.pid;" in text
 
 
 def test_wakes_are_tried_in_both_directions_with_the_poll_held_before(node: FakeNode) -> None:
