@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from itertools import chain
 from typing import Any
 
@@ -175,11 +180,45 @@ def test_history_of_an_open_run_grows_behind_the_last_token(cluster: Cluster, sp
     a, b = cluster.a.inside(space), cluster.b.inside(space)
     run_id = a.start(space, workflow_id=space).body["run_id"]
     path = f"/workflows/{space}/runs/{run_id}/history"
-    assert b.get(path, next_page_token=token("2"), wait_new_event=1).body["events"] == []
+    assert b.get(path, next_page_token=token("2"), wait_new_event=0).body["events"] == []
     a.register("w", space)
     a.complete(a.poll("w", space).body["task"])
     grown = b.get(path, next_page_token=token("2")).body["events"]
     assert [event["event_type"] for event in grown] == ["WorkflowCompleted"]
+
+
+def test_a_history_is_held_until_there_is_another_event(cluster: Cluster, space: str) -> None:
+    a, b = cluster.a.inside(space), cluster.b.inside(space)
+    path = f"/workflows/{space}/runs/{a.start(space, workflow_id=space).body['run_id']}/history"
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(b.get, path, timeout=30, next_page_token=token("2"), wait_new_event=1)
+        there = pool.submit(Client(cluster.a.url).inside(space).get, path, wait_new_event="true")
+        assert len(there.result().body["events"]) == 2  # what is there is not waited for
+        assert not held.done()
+        a.register("w", space)
+        a.complete(a.poll("w", space).body["task"])
+        assert [event["event_type"] for event in held.result().body["events"]] == ["WorkflowCompleted"]
+    began = time.monotonic()
+    assert b.get(path, next_page_token=token("3"), wait_new_event=1).body["events"] == []
+    assert time.monotonic() - began < 5, "a closed run was waited for"
+
+
+def test_a_held_history_ends_empty_in_time_and_when_its_node_leaves(cluster: Cluster, space: str) -> None:
+    run_id = cluster.a.inside(space).start(space, workflow_id=space).body["run_id"]
+    path = f"/workflows/{space}/runs/{run_id}/history"
+    with cluster.extra("brief", DW_WORKER_POLL_TIMEOUT="1") as brief:
+        assert brief.inside(space).get(path, next_page_token=token("2"), wait_new_event=1).body["events"] == []
+    with cluster.extra("leaving") as leaving, closing(_connection(leaving)) as held:
+        headers = {str(name): str(value) for name, value in leaving.inside(space).session.headers.items()}
+        held.request("GET", f"/api{path}?next_page_token={token('2')}&wait_new_event=1", headers=headers)
+        assert leaving.get("/health").status == 200  # came later, so the node has the other, too
+        assert cluster.nodes["leaving"].stop() < 6
+        with held.getresponse() as answer:
+            assert (answer.status, json.load(answer)["events"]) == (200, [])
+
+
+def _connection(client: Client) -> HTTPConnection:
+    return HTTPConnection(client.url.removeprefix("http://"), timeout=30)
 
 
 SIZES: list[tuple[str, Any]] = [
@@ -192,7 +231,7 @@ LIST: list[tuple[str, Any]] = [
     ("next_page_token", token("x" * 27)), ("next_page_token", token("\u00e9" * 13)), ("next_page_token", "\u00e9"),
 ]  # fmt: skip
 HISTORY: list[tuple[str, Any]] = [
-    *SIZES, ("page_size", 1001), ("next_page_token", "!"), ("next_page_token", token("-1")),
+    *SIZES, ("page_size", 1001), ("wait_new_event", "yes"), ("next_page_token", "!"), ("next_page_token", token("-1")),
     ("next_page_token", token("x")), ("next_page_token", token("\u0661")), ("next_page_token", token("9" * 10)),
     ("next_page_token", token("1\n")), ("next_page_token", "MQ"),
 ]  # fmt: skip

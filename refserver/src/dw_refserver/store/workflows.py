@@ -120,7 +120,7 @@ _BRIEF_COLUMNS = (
 _BRIEF = select(*(runs.c[name] for name in _BRIEF_COLUMNS))
 _OF_ONE = runs.c.workflow_instance_id == bindparam("workflow"), runs.c.namespace == bindparam("ns")
 _ALL_OF_ONE = _BRIEF.where(*_OF_ONE).order_by(runs.c.run_number)
-_EVENTS = select(runs.c.last_history_sequence).where(runs.c.id == bindparam("run"), *_OF_ONE)
+_EVENTS = select(runs.c.last_history_sequence, runs.c.closed_at).where(runs.c.id == bindparam("run"), *_OF_ONE)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ async def all_runs(db: Database, namespace: str, workflow_id: str) -> Sequence[R
     return await db.all(_ALL_OF_ONE, {"ns": namespace, "workflow": workflow_id})
 
 
-async def history_length(db: Database, namespace: str, workflow_id: str, run_id: str) -> int | None:
-    """How many events the run has; None if the namespace doesn't have it."""
+async def history_length(db: Database, namespace: str, workflow_id: str, run_id: str) -> tuple[int, bool] | None:
+    """How many events the run has, and whether it is open; None if the namespace doesn't have it."""
     row = await db.one(_EVENTS, {"ns": namespace, "workflow": workflow_id, "run": run_id})
-    return row and int(row.last_history_sequence)
+    return row and (row.last_history_sequence, row.closed_at is None)
