@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from durable_workflow import Client, Worker, WorkflowCancelled
 from durable_workflow.client import WorkflowHandle
+from support.sdk_flows import ACTIVITIES, FLOWS
 
 from refserver.harness import TOKEN, Cluster, until
-from refserver.sdk_flows import ACTIVITIES, FLOWS
 
 pytestmark = pytest.mark.refserver
 
@@ -151,7 +151,7 @@ def test_cancellation(cluster: Cluster) -> None:
 
 
 def test_retry_after_failures(cluster: Cluster) -> None:
-    result, events = result_of(cluster, "retrying", uuid.uuid4().hex)
+    result, events = result_of(cluster, "retrying")
     assert result == 3
     assert events.count("ActivityRetryScheduled") == 2
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from typing import Any
 
-from durable_workflow import ActivityRetryPolicy, activity, workflow
+from durable_workflow import ActivityFailed, ActivityRetryPolicy, NonRetryableError, Saga, activity, workflow
 
 Flow = Generator[Any, Any, Any]
-TRIES: dict[str, int] = {}
-"""How often each `flaky` activity has been tried, by the name it is given."""
 
 
 @activity.defn(name="greet")
@@ -19,12 +18,33 @@ def greet(name: str) -> str:
 
 
 @activity.defn(name="flaky")
-def flaky(name: str) -> int:
-    """Fail twice, then tell the number of tries."""
-    TRIES[name] = TRIES.get(name, 0) + 1
-    if TRIES[name] < 3:
+def flaky() -> int:
+    """Fail at the first two attempts, then tell the attempt's number."""
+    attempt = activity.context().info.attempt_number
+    if attempt < 3:
         raise RuntimeError("not yet")
-    return TRIES[name]
+    return attempt
+
+
+@activity.defn(name="slow")
+async def slow(steps: int) -> int:
+    """Work for so many half seconds, with a heartbeat after each."""
+    for _ in range(steps):
+        await asyncio.sleep(0.5)
+        await activity.context().heartbeat({"of": steps})
+    return steps
+
+
+@activity.defn(name="refuse")
+def refuse(what: str) -> None:
+    """Fail for good."""
+    raise NonRetryableError(f"no {what}")
+
+
+@activity.defn(name="undo")
+def undo(what: str) -> str:
+    """Take back what was done."""
+    return f"undone {what}"
 
 
 @workflow.defn(name="one-activity")
@@ -115,10 +135,10 @@ class Patient:
 class Retrying:
     """An activity that succeeds at the third attempt."""
 
-    def run(self, ctx: Any, name: str) -> Flow:
+    def run(self, ctx: Any) -> Flow:
         """Try."""
         policy = ActivityRetryPolicy(max_attempts=3, backoff_seconds=[0, 1])
-        return (yield ctx.schedule_activity("flaky", [name], retry_policy=policy))
+        return (yield ctx.schedule_activity("flaky", [], retry_policy=policy))
 
 
 @workflow.defn(name="rounds")
@@ -141,5 +161,61 @@ class Rounds:
         return "over"
 
 
-FLOWS = (OneActivity, Parallel, Timer, Approval, Marked, Counter, Patient, Retrying, Rounds)
-ACTIVITIES = (greet, flaky)
+@workflow.defn(name="slow-one")
+class SlowOne:
+    """An activity that lives by its heartbeats."""
+
+    def run(self, ctx: Any, steps: int) -> Flow:
+        """Work longer than a heartbeat may be missing, and longer than a lease."""
+        return (yield ctx.schedule_activity("slow", [steps], heartbeat_timeout=2))
+
+
+@workflow.defn(name="trip")
+class Trip:
+    """Three steps, the last of which fails; the first two are taken back, the later one first."""
+
+    def run(self, ctx: Any) -> Flow:
+        """Book, fail, compensate."""
+        saga, undone = Saga(ctx), []
+        for what in ("flight", "hotel"):
+            yield ctx.schedule_activity("greet", [what])
+            saga.add_compensation("undo", [what])
+        try:
+            yield ctx.schedule_activity("refuse", ["car"])
+        except ActivityFailed as failure:
+            yield from saga.compensate(failure)
+            undone.append(str(failure))
+        return undone
+
+
+@workflow.defn(name="journey")
+class Journey:
+    """Something of everything, with a state that can be asked for."""
+
+    def __init__(self) -> None:
+        self.at, self.ready = "start", False
+
+    @workflow.signal("go")
+    def go(self) -> None:
+        """Let it go on."""
+        self.ready = True
+
+    @workflow.query("where")
+    def where(self) -> str:
+        """Tell the last step."""
+        return self.at
+
+    def run(self, ctx: Any, number: int) -> Flow:
+        """Step, wait, step."""
+        first = yield ctx.schedule_activity("greet", [f"{number}"])
+        self.at = "waiting"
+        yield ctx.wait_condition(lambda: self.ready, key="go", timeout=120)
+        self.at = "going"
+        yield ctx.start_timer(1)
+        group = yield [ctx.schedule_activity("greet", [f"{number}.{part}"]) for part in range(3)]
+        self.at = "end"
+        return [first, *group]
+
+
+FLOWS = (OneActivity, Parallel, Timer, Approval, Marked, Counter, Patient, Retrying, Rounds, SlowOne, Trip, Journey)
+ACTIVITIES = (greet, flaky, slow, refuse, undo)
