@@ -59,6 +59,7 @@ def migrate(_: Context, db: str = "", debug: bool = False) -> None:
         "nodes": _NODES,
         "image": _IMAGE,
         "keep": "leave the cluster running afterwards",
+        "strict": "count what only the protocol demands, too (the bundled server is always judged so)",
         "json": _JSON,
         "junit": "also write JUnit XML to this file",
         "debug": _DEBUG,
@@ -70,12 +71,13 @@ def smoke(
     nodes: str = "",
     image: str = "",
     keep: bool = False,
+    strict: bool = False,
     json: bool = False,
     junit: str = "",
     debug: bool = False,
 ) -> None:
     """Prove the cluster. Nothing running: up, all checks, verdict, down. Running: checks only, and it stays."""
-    verbs.smoke(db=db, nodes=nodes, image=image, keep=keep, json=json, junit=junit, debug=debug)
+    verbs.smoke(db=db, nodes=nodes, image=image, keep=keep, strict=strict, json=json, junit=junit, debug=debug)
 
 
 @task(

@@ -42,6 +42,8 @@ class Exchange:
     at: float
     """Wall clock at sending, seconds since the epoch."""
     seconds: float
+    date: str = ""
+    """The answer's Date header, where it has one."""
 
     @property
     def ok(self) -> bool:
@@ -129,12 +131,7 @@ def poll(worker_id: str, queue: str, hold: int, kind: str = "workflow") -> Call:
 
 def completion(task: JsonBody, commands: list[JsonBody]) -> Call:
     """Complete a leased workflow task, named by the poll's answer, with workflow commands."""
-    body = {
-        "lease_owner": task.get("lease_owner"),
-        "workflow_task_attempt": task.get("workflow_task_attempt"),
-        "commands": commands,
-    }
-    return Call(f"/api/worker/workflow-tasks/{_segment(task.get('task_id'))}/complete", body, "worker")
+    return Call(f"{_of_workflow_task(task)}/complete", _claim_of(task) | {"commands": commands}, "worker")
 
 
 def with_own_input(task: JsonBody) -> list[JsonBody]:
@@ -195,6 +192,29 @@ class Api:
         """Complete a leased workflow task, named by the poll's answer, with workflow commands."""
         return self.send(completion(task, commands))
 
+    def fail_workflow_task(self, task: JsonBody, message: str) -> Exchange:
+        """Say that a leased workflow task could not be finished."""
+        failure = {"message": message, "type": "SmokeFailure"}
+        return self.post(f"{_of_workflow_task(task)}/fail", _claim_of(task) | {"failure": failure}, "worker")
+
+    def heartbeat_workflow_task(self, task: JsonBody) -> Exchange:
+        """Say that a leased workflow task is still being worked on."""
+        return self.post(f"{_of_workflow_task(task)}/heartbeat", _claim_of(task), "worker")
+
+    def query(self, workflow_id: str, name: str, patience: float) -> Exchange:
+        """Ask a workflow's current run; a worker's answer is waited for."""
+        return self.post(f"/api/workflows/{_segment(workflow_id)}/query/{_segment(name)}", {}, "control", patience)
+
+    def poll_query_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
+        """Long-poll for a query task."""
+        return self._poll(poll(worker_id, queue, hold, "query"), hold)
+
+    def complete_query_task(self, task: JsonBody, result: str) -> Exchange:
+        """Answer a query with a text."""
+        claim = {"lease_owner": task.get("lease_owner"), "query_task_attempt": task.get("query_task_attempt")}
+        path = f"/api/worker/query-tasks/{_segment(task.get('query_task_id'))}/complete"
+        return self.post(path, claim | {"result": result}, "worker")
+
     def heartbeat_activity_task(self, task: JsonBody) -> Exchange:
         """Say that a leased activity is still being worked on."""
         path = f"/api/worker/activity-tasks/{_segment(task.get('task_id'))}/heartbeat"
@@ -213,6 +233,12 @@ class Api:
         """Describe a workflow's current run, or one run of it."""
         suffix = f"/runs/{_segment(run_id)}" if run_id else ""
         return self.get(f"/api/workflows/{_segment(workflow_id)}{suffix}")
+
+    def history(self, workflow_id: str, run_id: str, size: int = 1000, after: str = "") -> Exchange:
+        """A page of a run's history, behind the one whose token `after` is."""
+        token = f"&next_page_token={_segment(after)}" if after else ""
+        path = f"/api/workflows/{_segment(workflow_id)}/runs/{_segment(run_id)}/history"
+        return self.get(f"{path}?page_size={size}{token}")
 
     def headers(self, plane: Plane) -> dict[str, str]:
         """What a request on this plane carries: token, namespace, version. It holds a secret: never print it."""
@@ -236,6 +262,7 @@ class Api:
             problem=problem,
             at=at,
             seconds=time.monotonic() - began,
+            date="" if answer is None else answer.headers.get("Date", ""),
         )
         self.record(exchange)
         return exchange
@@ -264,6 +291,15 @@ class Api:
 def _segment(identity: object) -> str:
     """An id as one segment of a path, whatever a server made of it."""
     return quote(str(identity), safe="")
+
+
+def _of_workflow_task(task: JsonBody) -> str:
+    return f"/api/worker/workflow-tasks/{_segment(task.get('task_id'))}"
+
+
+def _claim_of(task: JsonBody) -> JsonBody:
+    """Who speaks about a workflow task: the lease owner and the attempt that the poll's answer named."""
+    return {name: task.get(name) for name in ("lease_owner", "workflow_task_attempt")}
 
 
 def _attempt_of(task: JsonBody) -> JsonBody:

@@ -100,7 +100,7 @@ def bootstrap(*, db: str, debug: bool) -> None:
     people.run(body, debug=debug)
 
 
-def smoke(*, db: str, nodes: str, image: str, keep: bool, json: bool, junit: str, debug: bool) -> None:
+def smoke(*, db: str, nodes: str, image: str, keep: bool, strict: bool, json: bool, junit: str, debug: bool) -> None:
     """`invoke smoke`."""
 
     def body() -> ExitCode:
@@ -113,7 +113,7 @@ def smoke(*, db: str, nodes: str, image: str, keep: bool, json: bool, junit: str
             files.refuse_unwritable(Path(junit).absolute())
         cluster = _cluster(db, nodes_asked(nodes), progress, image)
         with locks.exclusive(cluster.settings.db, "smoke"):
-            report = smoke_.smoke(cluster, progress, keep=keep, began=began)
+            report = smoke_.smoke(cluster, progress, keep=keep, strict=strict, began=began)
         data = machine.smoke_as_data(report)
         report.evidence.json("report", data)  # first what stays, then what a reader may not wait for
         if junit:

@@ -64,6 +64,8 @@ class Finding:
     judgement: Judgement
     seconds: float
     waits: float = 0.0
+    warning: bool = False
+    """Whether it decides nothing: its rules are the protocol's alone, and the run is not strict."""
 
     @property
     def verdict(self) -> Verdict:
@@ -83,10 +85,13 @@ class Finding:
 
 
 def merged(findings: Sequence[Finding]) -> Verdict:
-    """One verdict for a run: broken if any rule is, else unknown if any is; a run without findings is unknown."""
-    verdicts: Iterable[Verdict] = [finding.verdict for finding in findings]
+    """One verdict for a run: broken if any rule is, else unknown if any is. Warnings don't count.
+
+    A run without findings is unknown.
+    """
+    verdicts: Iterable[Verdict] = [finding.verdict for finding in findings if not finding.warning]
     if Verdict.BROKEN in verdicts:
         return Verdict.BROKEN
-    if Verdict.UNKNOWN in verdicts or not findings:
+    if Verdict.UNKNOWN in verdicts or not verdicts:
         return Verdict.UNKNOWN
     return Verdict.HOLDS

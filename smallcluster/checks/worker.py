@@ -33,11 +33,13 @@ class Worker:
     live: Live
     purpose: str
     mark: str = field(default_factory=lambda: secrets.token_hex(4))
+    suffix: str = ""
+    """Tells workers on one queue apart."""
 
     @property
     def name(self) -> str:
         """The worker id."""
-        return f"smoke-{self.purpose}-worker-{self.mark}"
+        return f"smoke-{self.purpose}-worker-{self.mark}{self.suffix}"
 
     @property
     def queue(self) -> str:

@@ -20,7 +20,7 @@ def lines(report: SmokeReport) -> Iterator[str]:
     for finding in report.findings:
         if level := _LEVELS.get(finding.verdict):
             said = "\n".join(_said(finding, report.advice(finding)))
-            yield command(level, finding.check, redact(said, secrets))
+            yield command("warning" if finding.warning else level, finding.check, redact(said, secrets))
     if report.problem is not None:
         yield command("error", "the run itself", redact(str(report.problem), secrets))
 

@@ -23,6 +23,8 @@ _MARKS = {
     Verdict.BROKEN: ("✗", "red"),
     Verdict.UNKNOWN: ("?", "yellow"),
 }
+_WARNING = ("!", "yellow")
+"""What is against the protocol alone, and decides nothing."""
 WIDTH_WITHOUT_TERMINAL = 110
 
 
@@ -66,9 +68,14 @@ def print_ending(out: Console, report: Ended) -> None:
 
 def _verdict_line(report: SmokeReport) -> str:
     counts = dict.fromkeys(Verdict, 0)
+    warnings = 0
     for finding in report.findings:
-        counts[finding.verdict] += 1
-    tally = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+        if finding.warning and finding.verdict is not Verdict.HOLDS:
+            warnings += 1
+        else:
+            counts[finding.verdict] += 1
+    told = {verdict.value: count for verdict, count in counts.items()} | {"warnings": warnings}
+    tally = ", ".join(f"{count} {word}" for word, count in told.items() if count)
     settings = report.cluster.settings
     shape = f"{settings.db.value}, {settings.nodes} nodes"
     mark, _ = _MARKS[report.verdict]
@@ -79,7 +86,7 @@ def _verdict_line(report: SmokeReport) -> str:
 
 
 def _print_finding(out: Console, finding: Finding, advice: Iterable[tuple[str, str]]) -> None:
-    mark, colour = _MARKS[finding.verdict]
+    mark, colour = _WARNING if finding.warning and finding.verdict is not Verdict.HOLDS else _MARKS[finding.verdict]
     out.print(f"[{colour}]{mark}[/] {finding.title} [dim]({finding.check})[/]", soft_wrap=True)
     for line in finding.judgement.evidence:
         out.print(f"    {line}", style="dim", markup=False, soft_wrap=True)
@@ -89,6 +96,8 @@ def _print_finding(out: Console, finding: Finding, advice: Iterable[tuple[str, s
         out.print(f"    rule {rule}: {BY_ID[rule].sentence}", markup=False, soft_wrap=True)
     for word, text in advice:
         out.print(f"    {word}: {text}", style=colour, markup=False, soft_wrap=True)
+    if finding.warning:
+        out.print("    a warning: the protocol's rule alone, which decides nothing without --strict", style=colour)
 
 
 def _print_phases(out: Console, phases: Sequence[Phase], total: float) -> None:

@@ -40,7 +40,8 @@ def _suite(report: SmokeReport) -> Xml.Element:
         suite.append(_case(report, finding))
     if report.problem is not None:
         suite.append(_stop(report))
-    counts = {verdict: sum(one.verdict is verdict for one in report.findings) for verdict in Verdict}
+    deciding = [one for one in report.findings if not one.warning]
+    counts = {verdict: sum(one.verdict is verdict for one in deciding) for verdict in Verdict}
     suite.set("tests", str(len(suite) - 1))
     suite.set("failures", str(counts[Verdict.BROKEN]))
     suite.set("errors", str(counts[Verdict.UNKNOWN] + (report.problem is not None)))
@@ -54,6 +55,10 @@ def _case(report: SmokeReport, finding: Finding) -> Xml.Element:
     for name, value in (("check", finding.check), *(("rule", rule) for rule in finding.rules)):
         Xml.SubElement(properties, "property", name=name, value=value)
     evidence = finding.judgement.evidence
+    if finding.warning:
+        told = [f"warning: {finding.verdict.value}", *(f"{word}: {text}" for word, text in report.advice(finding))]
+        Xml.SubElement(case, "system-out").text = "\n".join([*told, *evidence])
+        return case
     if finding.verdict not in _ELEMENTS:
         Xml.SubElement(case, "system-out").text = "\n".join(evidence)
         return case

@@ -10,7 +10,7 @@ from smallcluster.errors import PersonError
 from smallcluster.evidence import image_records
 from smallcluster.progress import Phase
 from smallcluster.smoke import SmokeReport
-from smallcluster.verdicts import Finding
+from smallcluster.verdicts import Finding, Verdict
 from smallcluster.visits import Ended
 
 SMOKE_SCHEMA = "smallcluster.smoke/1"
@@ -60,6 +60,7 @@ def finding_as_data(finding: Finding, then: str) -> dict[str, Any]:
         "title": finding.title,
         "rules": [asdict(BY_ID[rule]) for rule in finding.rules],
         "verdict": finding.verdict.value,
+        "warning": finding.warning and finding.verdict is not Verdict.HOLDS,
         "seconds": round(finding.seconds, 3),
         "waits_seconds": finding.waits,
         **judgement,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from smallcluster.images import Image
 from smallcluster.progress import Phase
 from smallcluster.report import annotations, console, junit, machine
 from smallcluster.settings import Settings
-from smallcluster.smoke import SmokeReport
+from smallcluster.smoke import SmokeReport, leniently
 from smallcluster.verdicts import Finding, Judgement, broken, holds, unknown
 
 IMAGE = Image("server", "some/server:1", "built here", "sha256:" + "a" * 64, "sha256:" + "a" * 64, "1.0")
@@ -83,6 +84,39 @@ def test_a_person_reads_rule_expectation_cause_and_next_step(report: Any, capsys
     assert f"next: read {made.evidence.folder}/logs/server-a.log" in out
     assert out.splitlines()[-1].startswith("✗ Verdict: BROKEN (mysql, 2 nodes; 1 holds, 1 broken;")
     assert "\x1b[" not in out
+
+
+AGAINST_THE_PROTOCOL = replace(BAD, check="timer-fires-once", rules=("protocol.timers",))
+
+
+@pytest.mark.parametrize(
+    ("rules", "warning"),
+    [(("protocol.timers",), True), (("smoke.ready",), False), (("protocol.history-order", "smoke.ready"), False)],
+)
+def test_only_what_the_protocol_alone_demands_is_a_warning(rules: tuple[str, ...], warning: bool) -> None:
+    assert leniently(replace(BAD, rules=rules)).warning is warning
+
+
+def test_a_warning_is_shown_everywhere_and_decides_nothing(
+    report: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    strict, lenient = report(GOOD, AGAINST_THE_PROTOCOL), report(GOOD, leniently(AGAINST_THE_PROTOCOL))
+    assert (strict.exit_code, lenient.exit_code) == (ExitCode.BROKEN, ExitCode.HOLDS)
+    assert [one["warning"] for one in machine.smoke_as_data(lenient)["checks"]] == [False, True]
+    console.print_smoke(lenient)
+    out = capsys.readouterr().out
+    assert "! It is ready (timer-fires-once)" in out
+    assert "decides nothing without --strict" in out
+    assert "HOLDS (mysql, 2 nodes; 1 holds, 1 warnings;" in out
+    junit.write(lenient, tmp_path / "out.xml")
+    suite = ElementTree.parse(tmp_path / "out.xml").getroot()
+    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["2", "0", "0"]
+    assert "warning: broken" in "".join(suite.itertext())
+    assert [line.partition(" ")[0] for line in annotations.lines(lenient)] == ["::warning"]
+
+
+def test_a_run_of_nothing_but_warnings_has_judged_nothing(report: Any) -> None:
+    assert report(leniently(AGAINST_THE_PROTOCOL)).exit_code is ExitCode.UNKNOWN
 
 
 def test_of_a_cluster_that_stays_the_next_step_is_a_command(report: Any) -> None:

@@ -16,7 +16,18 @@ from support.replay import TOKEN, Call, Replayed
 
 from smallcluster import checks
 from smallcluster.api import Api, Credentials, JsonBody, Plane
-from smallcluster.checks import activities, identity, races, retention, schedules, wakes, worker
+from smallcluster.checks import (
+    activities,
+    identity,
+    leases,
+    progress,
+    queries,
+    races,
+    retention,
+    schedules,
+    wakes,
+    worker,
+)
 from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.checks.judging import lacking, refused
@@ -60,7 +71,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         (identity, "MOST_REQUESTS", 14),
         (worker, "CROWDED_SECONDS", 0.0), (wakes, "TRIES", 2), (wakes, "LEAD_SECONDS", 0.0),
         (schedules, "PATIENCE_SECONDS", 0.02), (activities, "PATIENCE_SECONDS", 0.02), (worker, "HOLD_SECONDS", 0),
-        (activities, "TIMEOUT_SECONDS", 0), (retention, "PATIENCE_SECONDS", 0.0), (replay, "ROUND_SECONDS", 0.001),
+        (activities, "TIMEOUT_SECONDS", 0), (leases, "PATIENCE_SECONDS", 0.02), (progress, "PATIENCE_SECONDS", 0.02),
+        (progress, "TIMER_SECONDS", 0), (queries, "HOLD_SECONDS", 0),
+        (retention, "PATIENCE_SECONDS", 0.0), (replay, "ROUND_SECONDS", 0.001),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 
@@ -75,7 +88,7 @@ class Direct(Api):
         call = Call(self.route, method, route, headers, body or {}, path.partition("?")[2])
         reply = server.answer(call)
         told = _replaced(reply.body, name, value)
-        return SimpleNamespace(status_code=reply.status, text=str(told), json=lambda: told), ""
+        return SimpleNamespace(status_code=reply.status, text=str(told), json=lambda: told, headers={}), ""
 
 
 def _replaced(body: Any, name: str, value: Any) -> Any:
