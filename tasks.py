@@ -29,6 +29,12 @@ def doctor(_: Context, json: bool = False, debug: bool = False) -> None:
     verbs.doctor(json=json, debug=debug)
 
 
+@task(help={"json": _JSON, "markdown": "print the page docs/contract.md", "debug": _DEBUG})
+def contract(_: Context, json: bool = False, markdown: bool = False, debug: bool = False) -> None:
+    """Print the contract: every rule, and the checks that prove it."""
+    verbs.contract(json=json, markdown=markdown, debug=debug)
+
+
 @task(help={"db": _DB, "nodes": _NODES, "explain": "tell which layer each line comes from", "debug": _DEBUG})
 def render(_: Context, db: str = "", nodes: str = "", explain: bool = False, debug: bool = False) -> None:
     """Write one env file per container and the balancer's configuration, from env/ and nginx/."""

@@ -109,7 +109,7 @@ def nodes_ready(answers: Answers) -> Judgement:
     )
 
 
-@check("nodes-reach-redis", "shape.shared-redis", probe=ready_answers)
+@check("nodes-reach-redis", "shape.shared-redis", "outside.redis-less", probe=ready_answers)
 def nodes_reach_redis(answers: Answers) -> Judgement:
     """Each node uses Redis as its cache and reaches it; a node that lost it serves on, so readiness alone hides it."""
     nodes = {route: answer for route, answer in answers.items() if route != BALANCER}

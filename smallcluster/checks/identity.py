@@ -96,7 +96,10 @@ def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
     )
 
 
-@check("nodes-are-one-release", "operator.same-version", probe=node_infos, needs=[Need.OUR_ENV])
+@check(
+    "nodes-are-one-release", "operator.same-version", "shape.stop-the-world", "outside.rolling-upgrades",
+    probe=node_infos, needs=[Need.OUR_ENV],
+)  # fmt: skip
 def nodes_are_one_release(infos: NodeInfos) -> Judgement:
     """All nodes report the same version, payload codec and protocols, and the version is APP_VERSION."""
     silent = _silent(infos)

@@ -146,7 +146,7 @@ def _poll_once(worker: Worker, node: str, session: requests.Session, course: Cou
     return completed.ok
 
 
-@check("racing-pollers-share-no-task", "api.leases-in-database", probe=race)
+@check("racing-pollers-share-no-task", "api.leases-in-database", "api.one-owner", probe=race)
 def racing_pollers_share_no_task(seen: Race) -> Judgement:
     """Pollers that race on all nodes never get the same task twice, and lose none"""
     doubled = [run for run, times in seen.runs.items() if times > 1]

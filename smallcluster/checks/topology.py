@@ -170,7 +170,10 @@ def _steady(container: Container) -> bool:
     return container.running and not troubled
 
 
-@check("one-scheduler", "scheduler.one", probe=topology, needs=[Need.ENGINE])
+@check(
+    "one-scheduler", "scheduler.one", "operator.one-scheduler", "outside.duplicate-schedulers", probe=topology,
+    needs=[Need.ENGINE],
+)  # fmt: skip
 def one_scheduler(seen: Topology) -> Judgement:
     """Exactly one container runs the maintenance loop."""
     running = [one for one in seen.containers.values() if one.running and _is_scheduler(one)]

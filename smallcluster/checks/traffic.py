@@ -85,7 +85,7 @@ def _settle(live: Live, crossing: Crossing) -> Crossing:
     return replace(crossing, repeated=finish(live.api(crossing.first), task), described=described)
 
 
-@check("worker-registers", "smoke.register", probe=crossings)
+@check("worker-registers", "smoke.register", "shape.external-workers", probe=crossings)
 def worker_registers(seen: Crossings) -> Judgement:
     """An external worker registers through the balancer."""
 
@@ -118,7 +118,9 @@ def workflow_starts(seen: Crossings) -> Judgement:
     )
 
 
-@check("task-leased-on-one-node", "smoke.poll-one-node", "api.no-sticky-sessions", probe=crossings)
+@check(
+    "task-leased-on-one-node", "smoke.poll-one-node", "api.no-sticky-sessions", "shape.one-database", probe=crossings
+)
 def task_leased_on_one_node(seen: Crossings) -> Judgement:
     """The task is leased by a poll to one node directly, whichever node took the start."""
 
@@ -158,7 +160,7 @@ def task_completed_on_other_node(seen: Crossings) -> Judgement:
     )
 
 
-@check("run-verified-through-balancer", "smoke.verify-run", probe=crossings)
+@check("run-verified-through-balancer", "smoke.verify-run", "api.history-in-database", probe=crossings)
 def run_verified_through_balancer(seen: Crossings) -> Judgement:
     """The run is read as completed, with the result that was sent, through the balancer."""
 
