@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from smallcluster import api, checks, interrupts, visits
+from smallcluster.checks import admission
 from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.checks.leases import LONGEST_LEASE
@@ -118,6 +119,8 @@ def _missing(settings: Settings) -> Iterator[Need]:
     """What these settings keep from probes."""
     if "database" in settings.outside:
         yield Need.DATABASE
+    if f'"{admission.QUEUE}"' not in settings.value("DW_TASK_QUEUE_ADMISSION_OVERRIDES"):
+        yield Need.BUDGET
     lease = settings.value("DW_WORKFLOW_TASK_TIMEOUT")
     if not lease.isdecimal() or not 1 <= int(lease) <= LONGEST_LEASE:
         yield Need.LEASES

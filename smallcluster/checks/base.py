@@ -29,6 +29,7 @@ class Need(StrEnum):
     ENGINE = "the Docker engine that runs it"
     DATABASE = "a database of the cluster's own, and its client"
     OUR_ENV = "an environment rendered here"
+    BUDGET = "the admission budget that the environment rendered here sets on one task queue"
     LEASES = "leases of a few seconds (DW_WORKFLOW_TASK_TIMEOUT), as the environment rendered here sets them"
 
 

@@ -35,6 +35,8 @@ class Worker:
     mark: str = field(default_factory=lambda: secrets.token_hex(4))
     suffix: str = ""
     """Tells workers on one queue apart."""
+    only_queue: str = ""
+    """A queue that is named elsewhere, instead of one that nobody else polls."""
 
     @property
     def name(self) -> str:
@@ -43,8 +45,8 @@ class Worker:
 
     @property
     def queue(self) -> str:
-        """The task queue that nobody else polls."""
-        return f"smoke-{self.purpose}-{self.mark}"
+        """The task queue that nobody else polls, or the one it was given."""
+        return self.only_queue or f"smoke-{self.purpose}-{self.mark}"
 
     @property
     def workflow_type(self) -> str:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from smallcluster import checks
 from smallcluster.images import resolve_service
 from smallcluster.paths import STATE
 
@@ -19,7 +20,7 @@ from .conftest import Invoke, finish, leftovers, start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
 
-CHECKS = 27
+CHECKS = len(checks.ALL)
 
 
 def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: str, tmp_path: Path) -> None:

@@ -31,13 +31,15 @@ CRASHED = "the check could not look"
 EARLIER = "an earlier step failed"
 NOT_REPLAYED = {
     "queries-cross-nodes": "no POST /api/workflows/", "failed-task-comes-again": "no POST /api/worker/workflow-tasks/",
-    "history-is-in-order": "no GET /api/workflows/", "timer-fires-once": EARLIER,
+    "history-is-in-order": "no GET /api/workflows/", "namespaces-are-kept-apart": "no POST /api/namespaces",
+    "timer-fires-once": EARLIER,
 }  # fmt: skip
 """Checks of what was not recorded, with the cause that each names there."""
 IDS = {check.id for check in checks.ALL} - NOT_REPLAYED.keys()
 OUT_OF_REACH = {
     "bootstrap-completed-once", "containers-steady", "one-scheduler", "scheduler-passes-ran", "closed-run-is-pruned",
     "private-services", "expired-lease-goes-to-another-worker", "heartbeat-keeps-a-lease",
+    "admission-budget-holds-over-nodes",
 }  # fmt: skip
 """Checks that need more than HTTP: nothing of them can be replayed."""
 LACKED = {"nodes-run-same-packages": "package_provenance", "worker-token-opens-no-operator-route": "the same token"}

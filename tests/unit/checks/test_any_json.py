@@ -18,6 +18,7 @@ from smallcluster import checks
 from smallcluster.api import Api, Credentials, JsonBody, Plane
 from smallcluster.checks import (
     activities,
+    admission,
     identity,
     leases,
     progress,
@@ -72,7 +73,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         (worker, "CROWDED_SECONDS", 0.0), (wakes, "TRIES", 2), (wakes, "LEAD_SECONDS", 0.0),
         (schedules, "PATIENCE_SECONDS", 0.02), (activities, "PATIENCE_SECONDS", 0.02), (worker, "HOLD_SECONDS", 0),
         (activities, "TIMEOUT_SECONDS", 0), (leases, "PATIENCE_SECONDS", 0.02), (progress, "PATIENCE_SECONDS", 0.02),
-        (progress, "TIMER_SECONDS", 0), (queries, "HOLD_SECONDS", 0),
+        (progress, "TIMER_SECONDS", 0), (queries, "HOLD_SECONDS", 0), (admission, "PATIENCE_SECONDS", 0.02),
         (retention, "PATIENCE_SECONDS", 0.0), (replay, "ROUND_SECONDS", 0.001),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
