@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from invoke import Context, task
 
-from smallcluster import verbs
+from smallcluster import verbs, verbs_on_files
 
 _DB = "which durable database: mysql or pgsql"
 _NODES = "how many API nodes: 2 or 3 (default: as many as run, else 2)"
@@ -32,7 +32,22 @@ def doctor(_: Context, json: bool = False, debug: bool = False) -> None:
 @task(help={"json": _JSON, "markdown": "print the page docs/contract.md", "debug": _DEBUG})
 def contract(_: Context, json: bool = False, markdown: bool = False, debug: bool = False) -> None:
     """Print the contract: every rule, and the checks that prove it."""
-    verbs.contract(json=json, markdown=markdown, debug=debug)
+    verbs_on_files.contract(json=json, markdown=markdown, debug=debug)
+
+
+@task(
+    iterable=["env"],
+    help={
+        "db": f"{_DB}: its rendered env files",
+        "nodes": _NODES,
+        "env": "a container's env file instead, as NAME=FILE, such as server-a=a.env; repeated",
+        "json": _JSON,
+        "debug": _DEBUG,
+    },
+)
+def check(_: Context, env: list[str], db: str = "", nodes: str = "", json: bool = False, debug: bool = False) -> None:
+    """Hold env files against the contract, before anything runs: the rendered ones, or those of a cluster of yours."""
+    verbs_on_files.check(db=db, nodes=nodes, env=env, json=json, debug=debug)
 
 
 @task(help={"db": _DB, "nodes": _NODES, "explain": "tell which layer each line comes from", "debug": _DEBUG})

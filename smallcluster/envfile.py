@@ -68,7 +68,7 @@ def _bindings(path: Path, label: str) -> Iterable[tuple[int, str, str]]:
 
 def _text(path: Path, label: str) -> str:
     try:
-        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")  # some editors begin with a mark
     except FileNotFoundError:
         raise AskedWronglyError(
             f"{label}: there is no such file.", then="check the name, or restore it with git."

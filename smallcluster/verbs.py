@@ -46,28 +46,6 @@ def doctor(*, json: bool, debug: bool) -> None:
     people.run(body, debug=debug, as_json=json)
 
 
-def contract(*, json: bool, markdown: bool, debug: bool) -> None:
-    """`invoke contract`."""
-
-    def body() -> ExitCode:
-        from smallcluster.report import console
-        from smallcluster.report import contract as contract_
-
-        if json and markdown:
-            raise AskedWronglyError(
-                "--json and --markdown are two ways to print one thing.", then="repeat the command with one of them."
-            )
-        if json:
-            _print(jsonlib.dumps(contract_.contract_as_data(), indent=2))
-        elif markdown:
-            _print(contract_.markdown().rstrip())
-        else:
-            console.print_table(("Rule", "Says", "Checks"), contract_.table())
-        return ExitCode.HOLDS
-
-    people.run(body, debug=debug, as_json=json)
-
-
 def render(*, db: str, nodes: str, explain: bool, debug: bool) -> None:
     """`invoke render`."""
 

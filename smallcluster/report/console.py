@@ -46,7 +46,7 @@ def print_smoke(report: SmokeReport) -> None:
     """Findings, the phase table, where the evidence is, and the verdict as the last line."""
     out = console()
     for finding in report.findings:
-        _print_finding(out, finding, report.advice(finding))
+        print_finding(out, finding, report.advice(finding))
     print_ending(out, report)
     _, colour = _MARKS[report.verdict]
     out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
@@ -85,7 +85,13 @@ def _verdict_line(report: SmokeReport) -> str:
     )
 
 
-def _print_finding(out: Console, finding: Finding, advice: Iterable[tuple[str, str]]) -> None:
+def verdict_mark(verdict: Verdict) -> tuple[str, str]:
+    """A verdict's mark and colour."""
+    return _MARKS[verdict]
+
+
+def print_finding(out: Console, finding: Finding, advice: Iterable[tuple[str, str]]) -> None:
+    """One check: what it looked at and saw; where it doesn't hold, the rules and the advice."""
     mark, colour = _WARNING if finding.warning and finding.verdict is not Verdict.HOLDS else _MARKS[finding.verdict]
     out.print(f"[{colour}]{mark}[/] {finding.title} [dim]({finding.check})[/]", soft_wrap=True)
     for line in finding.judgement.evidence:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from smallcluster import checks
+from smallcluster import checks, static
 from smallcluster.contract import PROTOCOL, RULES, Rule
 
 CONTRACT_SCHEMA = "smallcluster.contract/1"
@@ -23,7 +23,8 @@ decide a verdict only with `--strict`. What a check looks at: [the checks](opera
 
 def checks_of(rule: Rule) -> tuple[str, ...]:
     """The ids of the checks that prove a rule, in the order in which they are read."""
-    return tuple(check.id for check in checks.ALL if rule.id in check.rules)
+    of_files = [check.id for check in static.ALL if rule.id in check.rules]
+    return (*of_files, *(check.id for check in checks.ALL if rule.id in check.rules))
 
 
 def matrix() -> Iterator[tuple[Rule, tuple[str, ...]]]:

@@ -1,0 +1,71 @@
+"""The verbs that look at no engine and no cluster: the contract itself, and env files held against it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from collections.abc import Sequence
+
+from smallcluster import people
+from smallcluster.errors import AskedWronglyError, ExitCode
+from smallcluster.settings import Settings, load, nodes_asked
+
+
+def contract(*, json: bool, markdown: bool, debug: bool) -> None:
+    """`invoke contract`."""
+
+    def body() -> ExitCode:
+        from smallcluster.report import console
+        from smallcluster.report import contract as contract_
+
+        if json and markdown:
+            raise AskedWronglyError(
+                "--json and --markdown are two ways to print one thing.", then="repeat the command with one of them."
+            )
+        if json:
+            _print(jsonlib.dumps(contract_.contract_as_data(), indent=2))
+        elif markdown:
+            _print(contract_.markdown().rstrip())
+        else:
+            console.print_table(("Rule", "Says", "Checks"), contract_.table())
+        return ExitCode.HOLDS
+
+    people.run(body, debug=debug, as_json=json)
+
+
+def check(*, db: str, nodes: str, env: Sequence[str], json: bool, debug: bool) -> None:
+    """`invoke check`."""
+
+    def body() -> ExitCode:
+        from smallcluster.report import static as reports
+        from smallcluster.static import ALL
+        from smallcluster.static.base import environments, files_named, rendered
+        from smallcluster.verdicts import EXIT_CODES, merged
+
+        if bool(db) == bool(env):
+            raise AskedWronglyError(
+                "Either --db or --env says which files are checked.",
+                then="type `invoke check --db=mysql`, or `invoke check --env=server-a=a.env --env=server-b=b.env`.",
+            )
+        seen = environments(files_named(env)) if env else rendered(_settings(db, nodes))
+        findings = [one.run(seen) for one in ALL]
+        if json:
+            _print(jsonlib.dumps(reports.check_as_data(findings), indent=2))
+        else:
+            reports.print_check(findings)
+        return EXIT_CODES[merged(findings)]
+
+    people.run(body, debug=debug, as_json=json)
+
+
+def _settings(db: str, nodes: str) -> Settings:
+    settings = load(db, nodes=nodes_asked(nodes) or 2, exported=os.environ)
+    for notice in settings.notices:
+        sys.stderr.write(notice + "\n")
+    return settings
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
