@@ -41,13 +41,22 @@ def contract(_: Context, json: bool = False, markdown: bool = False, debug: bool
         "db": f"{_DB}: its rendered env files",
         "nodes": _NODES,
         "env": "a container's env file instead, as NAME=FILE, such as server-a=a.env; repeated",
+        "nginx": "the balancer's configuration instead: its main file, includes are followed",
         "json": _JSON,
         "debug": _DEBUG,
     },
 )
-def check(_: Context, env: list[str], db: str = "", nodes: str = "", json: bool = False, debug: bool = False) -> None:
-    """Hold env files against the contract, before anything runs: the rendered ones, or those of a cluster of yours."""
-    verbs_on_files.check(db=db, nodes=nodes, env=env, json=json, debug=debug)
+def check(
+    _: Context,
+    env: list[str],
+    db: str = "",
+    nodes: str = "",
+    nginx: str = "",
+    json: bool = False,
+    debug: bool = False,
+) -> None:
+    """Hold files against the contract, before anything runs: the rendered ones, or those of a cluster of yours."""
+    verbs_on_files.check(db=db, nodes=nodes, env=env, nginx=nginx, json=json, debug=debug)
 
 
 @task(help={"db": _DB, "nodes": _NODES, "explain": "tell which layer each line comes from", "debug": _DEBUG})

@@ -6,10 +6,15 @@ import json as jsonlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smallcluster import people
 from smallcluster.errors import AskedWronglyError, ExitCode
 from smallcluster.settings import Settings, load, nodes_asked
+
+if TYPE_CHECKING:
+    from smallcluster.verdicts import Finding
 
 
 def contract(*, json: bool, markdown: bool, debug: bool) -> None:
@@ -34,22 +39,19 @@ def contract(*, json: bool, markdown: bool, debug: bool) -> None:
     people.run(body, debug=debug, as_json=json)
 
 
-def check(*, db: str, nodes: str, env: Sequence[str], json: bool, debug: bool) -> None:
+def check(*, db: str, nodes: str, env: Sequence[str], nginx: str, json: bool, debug: bool) -> None:
     """`invoke check`."""
 
     def body() -> ExitCode:
         from smallcluster.report import static as reports
-        from smallcluster.static import ALL
-        from smallcluster.static.base import environments, files_named, rendered
         from smallcluster.verdicts import EXIT_CODES, merged
 
-        if bool(db) == bool(env):
+        if bool(db) == bool(env or nginx):
             raise AskedWronglyError(
-                "Either --db or --env says which files are checked.",
+                "Either --db, or --env and --nginx, say which files are checked.",
                 then="type `invoke check --db=mysql`, or `invoke check --env=server-a=a.env --env=server-b=b.env`.",
             )
-        seen = environments(files_named(env)) if env else rendered(_settings(db, nodes))
-        findings = [one.run(seen) for one in ALL]
+        findings = _of_rendered(db, nodes) if db else _of_files(env, nginx)
         if json:
             _print(jsonlib.dumps(reports.check_as_data(findings), indent=2))
         else:
@@ -57,6 +59,34 @@ def check(*, db: str, nodes: str, env: Sequence[str], json: bool, debug: bool) -
         return EXIT_CODES[merged(findings)]
 
     people.run(body, debug=debug, as_json=json)
+
+
+def _of_rendered(db: str, nodes: str) -> list[Finding]:
+    from smallcluster.render import render
+    from smallcluster.static import OF_ENVIRONMENTS, OF_NGINX
+    from smallcluster.static import nginx as nginx_
+    from smallcluster.static.base import rendered
+
+    settings = _settings(db, nodes)
+    conf = next(path for path in render(settings) if path.name == "nginx.conf")
+    seen = rendered(settings)
+    balancer = nginx_.read(conf)
+    return [*(one.run(seen) for one in OF_ENVIRONMENTS), *(one.run(balancer) for one in OF_NGINX)]
+
+
+def _of_files(env: Sequence[str], nginx: str) -> list[Finding]:
+    from smallcluster.static import OF_ENVIRONMENTS, OF_NGINX
+    from smallcluster.static import nginx as nginx_
+    from smallcluster.static.base import environments, files_named
+
+    findings: list[Finding] = []
+    if env:
+        seen = environments(files_named(env))
+        findings += [one.run(seen) for one in OF_ENVIRONMENTS]
+    if nginx:
+        balancer = nginx_.read(Path(nginx))
+        findings += [one.run(balancer) for one in OF_NGINX]
+    return findings
 
 
 def _settings(db: str, nodes: str) -> Settings:

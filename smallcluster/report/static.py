@@ -28,5 +28,5 @@ def print_check(findings: Sequence[Finding]) -> None:
         print_finding(out, finding, [(word, text) for word, text in advice if text])
     counts = ", ".join(f"{sum(one.verdict is kind for one in findings)} {kind.value}" for kind in Verdict)
     mark, colour = verdict_mark(verdict)
-    line = f"{mark} Verdict: {verdict.value.upper()} (env files; {counts}; exit {int(EXIT_CODES[verdict])})"
+    line = f"{mark} Verdict: {verdict.value.upper()} (files; {counts}; exit {int(EXIT_CODES[verdict])})"
     out.print(line, style=f"bold {colour}", markup=False, soft_wrap=True)

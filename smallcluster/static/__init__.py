@@ -1,11 +1,14 @@
-"""Checks of env files alone: what a cluster would be, before anything of it runs."""
+"""Checks of files alone: what a cluster would be, before anything of it runs."""
 
 from __future__ import annotations
 
-from smallcluster.static import environments
-from smallcluster.static.base import StaticCheck
+from typing import Any
 
-ALL: tuple[StaticCheck, ...] = (
+from smallcluster.static import environments, nginx
+from smallcluster.static.base import Environments, StaticCheck
+from smallcluster.static.nginx import Nginx
+
+OF_ENVIRONMENTS: tuple[StaticCheck[Environments], ...] = (
     environments.env_names_two_or_three_nodes,
     environments.env_gives_each_node_an_id,
     environments.env_has_the_same_credentials,
@@ -14,3 +17,12 @@ ALL: tuple[StaticCheck, ...] = (
     environments.env_uses_one_database,
     environments.env_has_one_default_namespace,
 )
+OF_NGINX: tuple[StaticCheck[Nginx], ...] = (
+    nginx.nginx_passes_http_only,
+    nginx.nginx_passes_to_every_node,
+    nginx.nginx_binds_nobody_to_a_node,
+    nginx.nginx_keeps_headers,
+    nginx.nginx_sends_no_request_twice,
+    nginx.nginx_outwaits_long_polls,
+)
+ALL: tuple[StaticCheck[Any], ...] = (*OF_ENVIRONMENTS, *OF_NGINX)

@@ -1,4 +1,4 @@
-"""What a static check is: a pure judge over the server containers' environments."""
+"""What a static check is: a pure judge over files that were read, such as the server containers' environments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from smallcluster import envfile
 from smallcluster.contract import BY_ID
@@ -14,6 +15,10 @@ from smallcluster.errors import AskedWronglyError
 from smallcluster.render import ONE_SHOT_AND_LOOP, server_containers, server_lines
 from smallcluster.settings import Settings
 from smallcluster.verdicts import Finding, Judgement
+
+F = TypeVar("F")
+MOST_NODES = 3
+"""A small cluster has two or three (note)."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,15 @@ class Environments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StaticCheck:
-    """A named check of environments: the rules it proves, the judge that decides."""
+class StaticCheck(Generic[F]):
+    """A named check of files: the rules it proves, the judge that decides."""
 
     id: str
     title: str
     rules: tuple[str, ...]
-    judge: Callable[[Environments], Judgement]
+    judge: Callable[[F], Judgement]
 
-    def run(self, seen: Environments) -> Finding:
+    def run(self, seen: F) -> Finding:
         """Judge what was read."""
         began = time.monotonic()
         judgement = self.judge(seen)
@@ -55,13 +60,13 @@ class StaticCheck:
         return Finding(check=self.id, title=self.title, rules=self.rules, judgement=judgement, seconds=seconds)
 
 
-def static(identity: str, *rules: str) -> Callable[[Callable[[Environments], Judgement]], StaticCheck]:
+def static(identity: str, *rules: str) -> Callable[[Callable[[F], Judgement]], StaticCheck[F]]:
     """Make a StaticCheck of a judging function; its docstring's first line is the title.
 
     Raises KeyError at import for a rule that the contract doesn't have.
     """
 
-    def make(judge: Callable[[Environments], Judgement]) -> StaticCheck:
+    def make(judge: Callable[[F], Judgement]) -> StaticCheck[F]:
         for rule in rules:
             BY_ID[rule]
         title = (judge.__doc__ or "").strip().splitlines()[0].removesuffix(".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smallcluster.settings import Database
-from smallcluster.static.base import Environments, shown, static
+from smallcluster.static.base import MOST_NODES, Environments, shown, static
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 CREDENTIALS = (
@@ -16,7 +16,6 @@ RELEASE = ("APP_VERSION", "DW_SERIALIZER")
 STORES = ("CACHE_STORE", "QUEUE_CONNECTION")
 REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_CACHE_DB", "REDIS_PREFIX", "CACHE_PREFIX", "REDIS_PASSWORD")
 DATABASE = ("DB_CONNECTION", "DB_HOST", "DB_PORT", "DB_DATABASE", "DB_USERNAME", "DB_PASSWORD")
-MOST_NODES = 3
 
 
 def _differing(seen: Environments, names: Sequence[str]) -> list[str]:

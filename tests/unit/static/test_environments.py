@@ -36,7 +36,7 @@ def seen(count: int = 2, **last: str | None) -> Environments:
 
 
 def judged(given: Environments) -> dict[str, Finding]:
-    return {one.id: one.run(given) for one in static.ALL}
+    return {one.id: one.run(given) for one in static.OF_ENVIRONMENTS}
 
 
 def not_holding(given: Environments) -> dict[str, str]:
@@ -85,7 +85,7 @@ def test_one_file_that_differs_is_broken_and_named_by_line(changed: dict[str, st
 
 def test_one_file_alone_and_too_many() -> None:
     assert set(not_holding(seen(1)).values()) == {"unknown"}
-    assert set(not_holding(seen(1))) == {check.id for check in static.ALL}
+    assert set(not_holding(seen(1))) == {check.id for check in static.OF_ENVIRONMENTS}
     assert not_holding(seen(4)) == {"env-names-two-or-three-nodes": "broken"}
 
 
@@ -144,13 +144,13 @@ def test_the_verb_on_an_operators_files(tmp_path: Path, capsys: pytest.CaptureFi
         (tmp_path / name).write_text(f"{TEXT}DW_SERVER_ID=same\n")
     words = [f"{name}={tmp_path / name}" for name in ("server-a", "server-b")]
     with pytest.raises(Exit) as ended:
-        verbs_on_files.check(db="", nodes="", env=words, json=False, debug=False)
+        verbs_on_files.check(db="", nodes="", env=words, nginx="", json=False, debug=False)
     assert ended.value.code == 10
     out = capsys.readouterr().out
     assert f"{tmp_path}/server-b:14: DW_SERVER_ID=same" in out
-    assert out.splitlines()[-1] == "✗ Verdict: BROKEN (env files; 6 holds, 1 broken, 0 unknown; exit 10)"
+    assert out.splitlines()[-1] == "✗ Verdict: BROKEN (files; 6 holds, 1 broken, 0 unknown; exit 10)"
     with pytest.raises(Exit):
-        verbs_on_files.check(db="", nodes="", env=words, json=True, debug=False)
+        verbs_on_files.check(db="", nodes="", env=words, nginx="", json=True, debug=False)
     data = json.loads(capsys.readouterr().out)
     assert (data["schema"], data["verdict"], len(data["checks"])) == ("smallcluster.check/1", "broken", 7)
 
@@ -158,7 +158,7 @@ def test_the_verb_on_an_operators_files(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(("db", "env"), [("", []), ("mysql", ["a=b"]), ("sqlite", []), ("", ["a=/nowhere"])])
 def test_what_is_asked_wrongly_ends_with_12(db: str, env: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Exit) as ended:
-        verbs_on_files.check(db=db, nodes="", env=env, json=False, debug=False)
+        verbs_on_files.check(db=db, nodes="", env=env, nginx="", json=False, debug=False)
     assert ended.value.code == 12
     assert "Next:" in capsys.readouterr().err
 
