@@ -42,6 +42,7 @@ def contract(_: Context, json: bool = False, markdown: bool = False, debug: bool
         "nodes": _NODES,
         "env": "a container's env file instead, as NAME=FILE, such as server-a=a.env; repeated",
         "nginx": "the balancer's configuration instead: its main file, includes are followed",
+        "compose": "a Compose file instead, read by Compose; without --env, its services' environments, too",
         "json": _JSON,
         "debug": _DEBUG,
     },
@@ -52,11 +53,12 @@ def check(
     db: str = "",
     nodes: str = "",
     nginx: str = "",
+    compose: str = "",
     json: bool = False,
     debug: bool = False,
 ) -> None:
     """Hold files against the contract, before anything runs: the rendered ones, or those of a cluster of yours."""
-    verbs_on_files.check(db=db, nodes=nodes, env=env, nginx=nginx, json=json, debug=debug)
+    verbs_on_files.check(db=db, nodes=nodes, env=env, nginx=nginx, compose=compose, json=json, debug=debug)
 
 
 @task(help={"db": _DB, "nodes": _NODES, "explain": "tell which layer each line comes from", "debug": _DEBUG})

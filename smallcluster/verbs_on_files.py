@@ -39,19 +39,19 @@ def contract(*, json: bool, markdown: bool, debug: bool) -> None:
     people.run(body, debug=debug, as_json=json)
 
 
-def check(*, db: str, nodes: str, env: Sequence[str], nginx: str, json: bool, debug: bool) -> None:
+def check(*, db: str, nodes: str, env: Sequence[str], nginx: str, compose: str, json: bool, debug: bool) -> None:
     """`invoke check`."""
 
     def body() -> ExitCode:
         from smallcluster.report import static as reports
         from smallcluster.verdicts import EXIT_CODES, merged
 
-        if bool(db) == bool(env or nginx):
+        if bool(db) == bool(env or nginx or compose):
             raise AskedWronglyError(
-                "Either --db, or --env and --nginx, say which files are checked.",
+                "Either --db, or --env, --nginx and --compose, say which files are checked.",
                 then="type `invoke check --db=mysql`, or `invoke check --env=server-a=a.env --env=server-b=b.env`.",
             )
-        findings = _of_rendered(db, nodes) if db else _of_files(env, nginx)
+        findings = _of_rendered(db, nodes) if db else _of_files(env, nginx, compose)
         if json:
             _print(jsonlib.dumps(reports.check_as_data(findings), indent=2))
         else:
@@ -74,18 +74,21 @@ def _of_rendered(db: str, nodes: str) -> list[Finding]:
     return [*(one.run(seen) for one in OF_ENVIRONMENTS), *(one.run(balancer) for one in OF_NGINX)]
 
 
-def _of_files(env: Sequence[str], nginx: str) -> list[Finding]:
-    from smallcluster.static import OF_ENVIRONMENTS, OF_NGINX
+def _of_files(env: Sequence[str], nginx: str, compose: str) -> list[Finding]:
+    from smallcluster.static import OF_COMPOSITION, OF_ENVIRONMENTS, OF_NGINX, composition
     from smallcluster.static import nginx as nginx_
     from smallcluster.static.base import environments, files_named
 
     findings: list[Finding] = []
-    if env:
-        seen = environments(files_named(env))
+    whole = composition.read(Path(compose)) if compose else None
+    if env or whole:
+        seen = environments(files_named(env)) if env or not whole else whole.environments()
         findings += [one.run(seen) for one in OF_ENVIRONMENTS]
     if nginx:
         balancer = nginx_.read(Path(nginx))
         findings += [one.run(balancer) for one in OF_NGINX]
+    if whole:
+        findings += [one.run(whole) for one in OF_COMPOSITION]
     return findings
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from smallcluster.static import environments, nginx
+from smallcluster.static import composition, environments, nginx
 from smallcluster.static.base import Environments, StaticCheck
+from smallcluster.static.composition import Composition
 from smallcluster.static.nginx import Nginx
 
 OF_ENVIRONMENTS: tuple[StaticCheck[Environments], ...] = (
@@ -25,4 +26,11 @@ OF_NGINX: tuple[StaticCheck[Nginx], ...] = (
     nginx.nginx_sends_no_request_twice,
     nginx.nginx_outwaits_long_polls,
 )
-ALL: tuple[StaticCheck[Any], ...] = (*OF_ENVIRONMENTS, *OF_NGINX)
+OF_COMPOSITION: tuple[StaticCheck[Composition], ...] = (
+    composition.compose_keeps_data_services_private,
+    composition.compose_runs_one_scheduler,
+    composition.compose_runs_one_release,
+    composition.compose_replaces_nothing_one_by_one,
+    composition.compose_is_the_only_supervisor,
+)
+ALL: tuple[StaticCheck[Any], ...] = (*OF_ENVIRONMENTS, *OF_NGINX, *OF_COMPOSITION)

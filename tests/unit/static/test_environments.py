@@ -144,13 +144,13 @@ def test_the_verb_on_an_operators_files(tmp_path: Path, capsys: pytest.CaptureFi
         (tmp_path / name).write_text(f"{TEXT}DW_SERVER_ID=same\n")
     words = [f"{name}={tmp_path / name}" for name in ("server-a", "server-b")]
     with pytest.raises(Exit) as ended:
-        verbs_on_files.check(db="", nodes="", env=words, nginx="", json=False, debug=False)
+        verbs_on_files.check(db="", nodes="", env=words, nginx="", compose="", json=False, debug=False)
     assert ended.value.code == 10
     out = capsys.readouterr().out
     assert f"{tmp_path}/server-b:14: DW_SERVER_ID=same" in out
     assert out.splitlines()[-1] == "✗ Verdict: BROKEN (files; 6 holds, 1 broken, 0 unknown; exit 10)"
     with pytest.raises(Exit):
-        verbs_on_files.check(db="", nodes="", env=words, nginx="", json=True, debug=False)
+        verbs_on_files.check(db="", nodes="", env=words, nginx="", compose="", json=True, debug=False)
     data = json.loads(capsys.readouterr().out)
     assert (data["schema"], data["verdict"], len(data["checks"])) == ("smallcluster.check/1", "broken", 7)
 
@@ -158,7 +158,7 @@ def test_the_verb_on_an_operators_files(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(("db", "env"), [("", []), ("mysql", ["a=b"]), ("sqlite", []), ("", ["a=/nowhere"])])
 def test_what_is_asked_wrongly_ends_with_12(db: str, env: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Exit) as ended:
-        verbs_on_files.check(db=db, nodes="", env=env, nginx="", json=False, debug=False)
+        verbs_on_files.check(db=db, nodes="", env=env, nginx="", compose="", json=False, debug=False)
     assert ended.value.code == 12
     assert "Next:" in capsys.readouterr().err
 
