@@ -68,6 +68,21 @@ def cluster(session: nox.Session, db: str) -> None:
 
 
 @nox.session(default=False)
+@nox.parametrize("db", ["mysql", "pgsql"], ids=["mysql", "pgsql"])
+def steady(session: nox.Session, db: str) -> None:
+    """Fifty smokes in a row on a running cluster (or as many as are asked for): none may find anything."""
+    session.install("-e", ".")
+    _need_machine(session)
+    session.run("invoke", "up", f"--db={db}", **PATIENT)
+    try:
+        for number in range(int(session.posargs[0]) if session.posargs else 50):
+            session.log(f"smoke {number + 1}")
+            session.run("invoke", "smoke", f"--db={db}", silent=True, **PATIENT)
+    finally:
+        session.run("invoke", "down", f"--db={db}", **PATIENT)
+
+
+@nox.session(default=False)
 def fresh(session: nox.Session) -> None:
     """`invoke setup` on a bare Debian in a chroot, with an engine of its own (root, minutes, much disk)."""
     session.install("-e", ".[dev]")

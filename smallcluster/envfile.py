@@ -74,7 +74,12 @@ def _text(path: Path, label: str) -> str:
             f"{label}: there is no such file.", then="check the name, or restore it with git."
         ) from None
     except (OSError, UnicodeDecodeError) as problem:
-        raise AskedWronglyError(f"{label}: it can't be read.", seen=str(problem)) from None
+        raise AskedWronglyError(
+            f"{label}: it can't be read.",
+            seen=str(problem),
+            why="it is no file, belongs to somebody else, or is not UTF-8 text.",
+            then="name an env file that can be read, then repeat the command.",
+        ) from None
 
 
 def _malformed(where: str, seen: str) -> AskedWronglyError:
