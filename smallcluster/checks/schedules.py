@@ -93,6 +93,7 @@ def _fired(live: Live, made: list[Worker]) -> Firing:
     seen = replace(seen, handed=handed, seconds=time.time() - plan.due)
     if not task_in(handed):
         return replace(seen, described=balancer.get(f"/api/schedules/{plan.worker.queue}"))
+    finish(balancer, task_in(handed))  # at once: its lease may end before the later round, and it would come again
     later = _planned(live, "schedule-witness", made)
     if not later.created.ok:
         return seen
@@ -104,7 +105,7 @@ def _fired(live: Live, made: list[Worker]) -> Firing:
         listed=balancer.get(f"/api/workflows?workflow_type={quote(plan.worker.workflow_type)}"),
         described=balancer.get(f"/api/schedules/{plan.worker.queue}"),
     )
-    for answer in (handed, witnessed, seen.again):
+    for answer in (witnessed, seen.again):
         if task := task_in(answer):
             finish(balancer, task)
     return seen
