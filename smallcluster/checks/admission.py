@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from smallcluster.api import Exchange
 from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
+from smallcluster.checks.leases import SLACK_SECONDS, lease_of
 from smallcluster.checks.rhythm import PATIENCE_SECONDS
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
@@ -27,6 +29,10 @@ class Budgeted:
     """A poll once one of the leased tasks was completed."""
     problem: Exchange | None = None
     """What failed before the first poll."""
+    seconds: float = 0.0
+    """From the first of the polls to the end of the last one."""
+    lease: float = 0.0
+    """Seconds that a lease lasts; one that ends between the polls frees a place."""
 
     @property
     def leased(self) -> list[Exchange]:
@@ -36,13 +42,15 @@ class Budgeted:
 
 def budgeted(live: Live) -> Budgeted:
     """Start as many workflows as each node alone would lease, poll every node, then complete one and poll again."""
-    worker, seen = Worker(live, "budget", only_queue=QUEUE), Budgeted()
+    worker, seen = Worker(live, "budget", only_queue=QUEUE), Budgeted(lease=lease_of(live))
     wanted = LEASES * len(live.nodes)
     answers = [worker.register(BALANCER), *(worker.start(BALANCER, f"-{number}") for number in range(wanted))]
     seen.problem = next((answer for answer in answers if not answer.ok), None)
     if seen.problem is not None:
         return seen
-    seen.polls = [worker.poll(node, 1) for node in live.nodes for _ in range(LEASES)]
+    began = time.monotonic()
+    seen.polls = [worker.poll(node, 0) for node in live.nodes for _ in range(LEASES)]
+    seen.seconds = time.monotonic() - began
     held = [task_in(one) for one in seen.leased]
     if held:
         finish(live.api(live.nodes[-1]), held.pop(0))
@@ -74,12 +82,7 @@ def admission_budget_holds_over_nodes(seen: Budgeted) -> Judgement:
     if seen.problem is not None:
         return unknown(*evidence, seen.problem.shown, cause=lacking(seen.problem) or "an earlier step failed.")
     if len(seen.leased) > LEASES:
-        return broken(
-            *evidence,
-            expected=f"{LEASES} leases through all nodes together",
-            cause="each node keeps to the budget for itself: its lock is not in the shared Redis, or it has no budget.",
-            then="invoke render --explain",
-        )
+        return _too_many(seen, evidence)
     failed = [one for one in seen.polls if not one.ok]
     if failed or len(seen.leased) < LEASES:
         cause = lacking(*failed) or "fewer tasks were leased than the budget allows: others hold leases there."
@@ -93,3 +96,15 @@ def admission_budget_holds_over_nodes(seen: Budgeted) -> Judgement:
             then="invoke logs",
         )
     return holds(*evidence, "another was given when one was completed")
+
+
+def _too_many(seen: Budgeted, evidence: list[str]) -> Judgement:
+    if seen.seconds > seen.lease - SLACK_SECONDS:
+        cause = f"the polls took {seen.seconds:.1f} s, so that leases of {seen.lease:g} s may have ended between them."
+        return unknown(*evidence, cause=cause)
+    return broken(
+        *evidence,
+        expected=f"{LEASES} leases through all nodes together",
+        cause="each node keeps to the budget for itself: its lock is not in the shared Redis, or it has no budget.",
+        then="invoke render --explain",
+    )

@@ -34,7 +34,8 @@ AFTER = poll("server-a", task=True)
     [
         (Budgeted(polls(True, True, False, False), AFTER), "holds", ""),
         (Budgeted(polls(True, False, True, False), AFTER), "holds", ""),
-        (Budgeted(polls(True, True, True, True), AFTER), "broken", "for itself"),
+        (Budgeted(polls(True, True, True, True), AFTER, seconds=0.2, lease=5.0), "broken", "for itself"),
+        (Budgeted(polls(True, True, True, True), AFTER, seconds=4.5, lease=5.0), "unknown", "may have ended"),
         (Budgeted(polls(True, True, False, False), poll("server-a", task=False)), "broken", "still counts"),
         (Budgeted(polls(True, False, False, False), AFTER), "unknown", "others hold leases"),
         (Budgeted([*polls(True, True, False, False), answer(path=POLL, status=None)], AFTER), "unknown", ""),
