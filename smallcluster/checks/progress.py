@@ -64,7 +64,8 @@ def _resumed(worker: Worker, take: Take, node: str, other: str) -> Resumed:
     task = task_in(leased)
     if not task:
         return Resumed(node=node, taken=leased)
-    taken, began = take(worker.live.api(node), task), time.monotonic()
+    began = time.monotonic()  # before it is sent: the server's own count begins later, and never earlier
+    taken = take(worker.live.api(node), task)
     seen = Resumed(node=node, taken=taken, reached=True)
     if not taken.ok:
         return seen
