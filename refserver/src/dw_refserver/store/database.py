@@ -37,6 +37,8 @@ LOCK_SECONDS = 2
 
 _RETRY_SQLSTATES = {"40001", "40P01", "55P03"}
 _RETRY_ERRNOS = {1205, 1213, 3572}
+_WENT_AWAY = ("closed", "does not expose socket instance")
+"""What a RuntimeError says where a connection went away a moment ago: uvloop's word, and asyncmy's while it connects."""
 
 
 class BackendUnavailableError(Exception):
@@ -206,9 +208,9 @@ async def _retried(once: Callable[[], Awaitable[T]]) -> T:
         try:
             return await once()
         except RuntimeError as error:
-            if "closed" not in str(error):
+            if not any(word in str(error) for word in _WENT_AWAY):
                 raise
-            raise ConnectionError("closed") from error  # uvloop's word for a connection that went away a moment ago
+            raise ConnectionError("closed") from error
         except DBAPIError as error:
             if _is_gone(error):
                 raise ConnectionError(cause_of(error)) from error
