@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
-from smallcluster import database, engine, waiting
+from smallcluster import database, engine, further_node, interrupts, waiting
 from smallcluster.compose import Compose, Outcome
 from smallcluster.containers import BALANCER, Container, read_containers
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
+from smallcluster.further_node import FurtherNode
 from smallcluster.milestones import Milestones
 from smallcluster.paths import CHECKOUT
 from smallcluster.progress import Progress, Step
@@ -29,11 +32,39 @@ UP_DEADLINE = 180.0
 """Seconds that Compose gets to bring everything up; a database's first start on a slow disk fits."""
 READY_DEADLINE = 30.0
 """Seconds from Compose's last step until every route answers /api/ready with 200."""
+STOP_SECONDS = 5
+"""How long a node may take to end by itself when it is told to (compose/cluster.yaml says the same)."""
 
 
 def image_name(service: str, db: Database) -> str:
     """Which of the images a service runs: mysql, pgsql, redis, nginx or server."""
     return {"database": db.value, "redis": "redis", BALANCER: "nginx"}.get(service, "server")
+
+
+def compose_of(settings: Settings, flavour: str, refs: Mapping[str, str]) -> Compose:
+    """The Compose invocation of a cluster of such servers, with images by the names that `image_name` gives.
+
+    Raises MachineCannotError where Compose is missing.
+    """
+    files = ["cluster.yaml", f"{settings.db.value}.yaml", f"server-{flavour}.yaml"]
+    services = {"NGINX": "nginx", "REDIS": "redis", "DATABASE": settings.db.value, "SERVER": "server"}
+    images = {  # Compose wants a word for the image of a service that is not used, too
+        f"SMALLCLUSTER_{name}_IMAGE": refs.get(image, "none") for name, image in services.items()
+    }
+    return Compose(
+        command=tuple(engine.compose_command()),
+        project=settings.project,
+        files=tuple(COMPOSE_FOLDER / name for name in [*files, *(["outside.yaml"] if settings.outside else [])]),
+        variables=images | {"SMALLCLUSTER_STATE": str(settings.folder)},
+        profiles=tuple(_profiles(settings)),
+    )
+
+
+def _profiles(settings: Settings) -> Iterator[str]:
+    """The parts of the topology that not every cluster has."""
+    yield from (f"own-{service}" for service in settings.own)
+    if settings.nodes == 3:
+        yield "three-nodes"
 
 
 class Standing(Enum):
@@ -56,30 +87,9 @@ class Cluster:
     @cached_property
     def compose(self) -> Compose:
         """The project's Compose invocation."""
-        settings = self.settings
-        files = ["cluster.yaml", f"{settings.db.value}.yaml", f"server-{self.images['server'].flavour}.yaml"]
-        files += ["outside.yaml"] if settings.outside else []
-        return Compose(
-            command=tuple(engine.compose_command()),
-            project=settings.project,
-            files=tuple(COMPOSE_FOLDER / name for name in files),
-            variables=self._variables(),
-            profiles=tuple(self._profiles()),
+        return compose_of(
+            self.settings, str(self.images["server"].flavour), {name: i.ref for name, i in self.images.items()}
         )
-
-    def _profiles(self) -> Iterator[str]:
-        """The parts of the topology that not every cluster has."""
-        yield from (f"own-{service}" for service in self.settings.own)
-        if self.settings.nodes == 3:
-            yield "three-nodes"
-
-    def _variables(self) -> dict[str, str]:
-        services = {"NGINX": "nginx", "REDIS": "redis", "DATABASE": self.settings.db.value, "SERVER": "server"}
-        images = {  # Compose wants a word for the image of a service that is not used, too
-            f"SMALLCLUSTER_{name}_IMAGE": self.images[image].ref if image in self.images else "none"
-            for name, image in services.items()
-        }
-        return images | {"SMALLCLUSTER_STATE": str(self.settings.folder)}
 
     def containers(self) -> dict[str, Container]:
         """Every container of the project by service, running or not; one-off jobs left out."""
@@ -249,15 +259,46 @@ class Cluster:
         For what no API can do, on this checkout's own cluster only. Raises MachineCannotError where the client
         can't be run, ClusterBrokenError where the database refuses.
         """
+        return self._in_database(database.client_command(self.settings.db, sql))
+
+    def _in_database(self, command: Sequence[str]) -> list[str]:
         container = self.containers().get("database")
         if container is None or not container.running:
             raise MachineCannotError("No database of this cluster's own runs.", then="look with `invoke status`.")
-        command = database.client_command(self.settings.db, sql)
-        status, output = self.client.containers.get(container.id).exec_run(command)
+        status, output = self.client.containers.get(container.id).exec_run(list(command))
         text = cast("bytes", output).decode(errors="replace")  # the stubs know streams, which were not asked for
         if status:
             raise ClusterBrokenError("The database refused a statement.", seen=self.redacted(text.strip()))
         return [line for line in text.splitlines() if line]
+
+    @contextmanager
+    def another_database(self) -> Iterator[str]:
+        """One more, empty database in the same server, by its name; dropped afterwards. Raises as `query` does."""
+        settings, name = self.settings, f"smoke_{secrets.token_hex(4)}"
+        with interrupts.deferred():
+            self._in_database(database.making_command(settings.db, name, settings.value("DB_USERNAME")))
+        try:
+            yield name
+        finally:
+            with interrupts.shielded():
+                self._in_database(database.dropping_command(settings.db, name))
+
+    def further_node(self, environment: Mapping[str, str], purpose: str) -> AbstractContextManager[FurtherNode]:
+        """Start one more node like the last one, with this on top of its environment; it is removed afterwards."""
+        model = self.containers()[self.settings.node_names[-1]]
+        return further_node.started(self.client, model, environment, purpose)
+
+    @contextmanager
+    def stopped(self, node: str) -> Iterator[None]:
+        """Have one node stopped meanwhile, as an operator stops a container; it serves again afterwards."""
+        handle = self.client.containers.get(self.containers()[node].id)
+        try:
+            handle.stop(timeout=STOP_SECONDS)
+            yield
+        finally:
+            with interrupts.shielded():
+                handle.start()
+                self.reload_balancer()  # the node may have another address now
 
     def redacted(self, text: str) -> str:
         """The text with every secret of this cluster hidden."""

@@ -14,6 +14,10 @@ _MYSQL = (
     '--skip-column-names --execute="$1" "$MYSQL_DATABASE"'
 )
 
+_MYSQL_ROOT = (
+    'MYSQL_PWD="$MYSQL_ROOT_PASSWORD" exec mysql --protocol=tcp --host=127.0.0.1 --user=root --batch --execute="$1"'
+)
+
 
 def client_command(db: Database, sql: str) -> list[str]:
     """The command, for inside the database's container, that runs one statement as the application's user.
@@ -22,6 +26,24 @@ def client_command(db: Database, sql: str) -> list[str]:
     """
     script = _PGSQL if db is Database.PGSQL else _MYSQL
     return ["sh", "-c", script, "client", sql]
+
+
+def making_command(db: Database, name: str, user: str) -> list[str]:
+    """The command, for inside the database's container, that makes one more database for the application's user.
+
+    In PostgreSQL's image that user is the one who may; in MySQL's, root.
+    """
+    if db is Database.PGSQL:
+        return client_command(db, f'create database "{name}"')
+    grant = f"grant all on `{name}`.* to '{user}'@'%'"
+    return ["sh", "-c", _MYSQL_ROOT, "client", f"create database `{name}`; {grant}"]
+
+
+def dropping_command(db: Database, name: str) -> list[str]:
+    """The command that drops such a database, with whoever is still connected to it."""
+    if db is Database.PGSQL:
+        return client_command(db, f'drop database if exists "{name}" with (force)')
+    return ["sh", "-c", _MYSQL_ROOT, "client", f"drop database if exists `{name}`"]
 
 
 def days_ago(db: Database, days: float) -> str:

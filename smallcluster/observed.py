@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from smallcluster.containers import Container
+from smallcluster.further_node import FurtherNode
 from smallcluster.settings import Settings
 
 
@@ -30,4 +33,16 @@ class Observed(Protocol):
 
     def query(self, sql: str) -> list[str]:
         """Run one SQL statement as the application's user; a line per row, its columns separated by tabs."""
+        ...
+
+    def another_database(self) -> AbstractContextManager[str]:
+        """Make one more, empty database in the same server for as long as it is needed, and give its name."""
+        ...
+
+    def further_node(self, environment: Mapping[str, str], purpose: str) -> AbstractContextManager[FurtherNode]:
+        """Start one more node, which gets no traffic, for as long as it is needed."""
+        ...
+
+    def stopped(self, node: str) -> AbstractContextManager[None]:
+        """Have one of the nodes stopped meanwhile."""
         ...

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from typing import Any
 
-from smallcluster import api, checks, interrupts, visits
+from smallcluster import api, checks, interrupts, static, visits
 from smallcluster.checks import admission
-from smallcluster.checks.base import Live, Need
+from smallcluster.checks.base import Check, Live, Need
 from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.checks.leases import LONGEST_LEASE
 from smallcluster.cluster import Cluster
@@ -19,6 +20,7 @@ from smallcluster.evidence import Evidence
 from smallcluster.flavours import Flavour
 from smallcluster.progress import Progress
 from smallcluster.settings import Settings
+from smallcluster.static import own
 from smallcluster.verdicts import EXIT_CODES, Finding, Verdict, merged
 from smallcluster.visits import Ended
 
@@ -82,29 +84,47 @@ def leniently(finding: Finding) -> Finding:
 
 
 def run_checks(cluster: Cluster, progress: Progress, kept: Evidence, findings: list[Finding]) -> None:
-    """Run every check, all at a time; findings come in the checks' own order, secrets hidden.
+    """Run every check, all at a time but those that must be alone; findings come in the checks' own order.
 
-    Where the run is interrupted, `findings` has those that were there by then.
+    Secrets are hidden in them. Where the run is interrupted, `findings` has those that were there by then.
     """
+    with progress.step(f"{len(static.ALL)} checks of files") as step:
+        files = [one.hidden(kept.secrets) for one in own.findings(cluster.settings, cluster.compose)]
+        step.done(_count(files))
+    findings += files
     with progress.step(f"{len(checks.ALL)} checks") as step:
         live = look_at(cluster, kept, step.say)
-        pool = ThreadPoolExecutor(max_workers=len(checks.ALL))  # they spend their time waiting for answers
-        running: dict[str, Future[Finding]] = {}
         try:
-            with interrupts.deferred():  # those that must wait for something begin first
-                for check in sorted(checks.ALL, key=lambda check: check.waits, reverse=True):
-                    running[check.id] = pool.submit(check.run, live)
-            wait(running.values())
-        finally:  # an interrupt must not wait for requests in flight: they end by their own timeouts
-            pool.shutdown(wait=False, cancel_futures=True)
-            over = [running[check.id] for check in checks.ALL if check.id in running and running[check.id].done()]
-            findings += [one.result().hidden(kept.secrets) for one in over if not one.cancelled()]
+            for one in side_by_side(live, [check for check in checks.ALL if not check.alone]):
+                findings.append(one.hidden(kept.secrets))
+            for check in (check for check in checks.ALL if check.alone):
+                step.say(check.id)
+                findings += (one.hidden(kept.secrets) for one in side_by_side(live, [check]))
+        finally:
+            order = [*(check.id for check in static.ALL), *(check.id for check in checks.ALL)]
+            findings.sort(key=lambda finding: order.index(finding.check))
         _say_goodbye(live)
-        holding = sum(finding.verdict is Verdict.HOLDS for finding in findings)
         waits = max(finding.waits for finding in findings)
-        step.done(
-            f"{holding} hold, {len(findings) - holding} do not; the longest wait that a check states: {waits:g} s"
-        )
+        step.done(f"{_count(findings[len(files) :])}; the longest wait that a check states: {waits:g} s")
+
+
+def _count(findings: Sequence[Finding]) -> str:
+    holding = sum(finding.verdict is Verdict.HOLDS for finding in findings)
+    return f"{holding} hold, {len(findings) - holding} do not"
+
+
+def side_by_side(live: Live, wanted: Sequence[Check[Any]]) -> Iterator[Finding]:
+    """Run checks all at a time, and give each finding as it comes; whoever stops asking does not wait for the rest."""
+    pool = ThreadPoolExecutor(max_workers=len(wanted))  # they spend their time waiting for answers
+    running: list[Future[Finding]] = []
+    try:
+        with interrupts.deferred():  # those that must wait for something begin first
+            ordered = sorted(wanted, key=lambda check: check.waits, reverse=True)
+            running.extend(pool.submit(check.run, live) for check in ordered)
+        for one in as_completed(running):
+            yield one.result()
+    finally:  # an interrupt must not wait for requests in flight: they end by their own timeouts
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _say_goodbye(live: Live) -> None:

@@ -62,16 +62,23 @@ def check(*, db: str, nodes: str, env: Sequence[str], nginx: str, compose: str, 
 
 
 def _of_rendered(db: str, nodes: str) -> list[Finding]:
+    from smallcluster.cluster import compose_of
+    from smallcluster.errors import MachineCannotError
+    from smallcluster.flavours import Flavour
     from smallcluster.render import render
-    from smallcluster.static import OF_ENVIRONMENTS, OF_NGINX
+    from smallcluster.static import OF_ENVIRONMENTS, OF_NGINX, own
     from smallcluster.static import nginx as nginx_
     from smallcluster.static.base import rendered
 
     settings = _settings(db, nodes)
     conf = next(path for path in render(settings) if path.name == "nginx.conf")
-    seen = rendered(settings)
-    balancer = nginx_.read(conf)
-    return [*(one.run(seen) for one in OF_ENVIRONMENTS), *(one.run(balancer) for one in OF_NGINX)]
+    try:
+        compose = compose_of(settings, Flavour.REFERENCE, {name: name for name in ("nginx", "redis", "server", db)})
+    except MachineCannotError as problem:
+        sys.stderr.write(f"The files in compose/ are not checked: {problem.what}\n")
+        seen, balancer = rendered(settings), nginx_.read(conf)
+        return [*(one.run(seen) for one in OF_ENVIRONMENTS), *(one.run(balancer) for one in OF_NGINX)]
+    return own.findings(settings, compose)
 
 
 def _of_files(env: Sequence[str], nginx: str, compose: str) -> list[Finding]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from smallcluster import interrupts
+from smallcluster import further_node
 from smallcluster.bench.addresses import OWN
 from smallcluster.bench.figures import Spread
-from smallcluster.containers import ONE_OFF_LABEL, PROJECT_LABEL, SERVICE_LABEL, Container, container_from, instant
+from smallcluster.containers import instant
 
 if TYPE_CHECKING:
-    from docker.models.containers import Container as Handle
-
     from smallcluster.cluster import Cluster
 
 LOOK_SECONDS = 0.01
 """Between two looks at whether it is ready; the figure is that much too long at most."""
 PATIENCE = 30.0
-SERVICE = "bench-node"
+PURPOSE = "bench-node"
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,7 @@ def measure(cluster: Cluster, addressed: str, runs: int, say: Callable[[str], No
         return Starts(absent="the containers' own addresses are out of reach")
     took: list[float] = []
     for number in range(1, runs + 1):
-        with _another(cluster) as node:
-            seconds = _ready_after(node)
+        seconds = _ready_after(cluster)
         if seconds is None:
             return Starts(Spread.of(took), weak=(f"a further node was not ready within {PATIENCE:g} s",))
         took.append(seconds)
@@ -49,48 +45,9 @@ def measure(cluster: Cluster, addressed: str, runs: int, say: Callable[[str], No
     return Starts(Spread.of(took))
 
 
-@contextmanager
-def _another(cluster: Cluster) -> Iterator[Handle]:
-    """A started container like the last node's, under an id and a name of its own, publishing nothing."""
-    model = cluster.containers()[cluster.settings.node_names[-1]]
-    with interrupts.deferred():
-        made = _made_like(cluster, model)
-    try:
-        made.start()
-        yield made
-    finally:
-        with interrupts.shielded():
-            made.remove(force=True)
-
-
-def _made_like(cluster: Cluster, model: Container) -> Handle:
-    config: dict[str, Any] = cluster.client.containers.get(model.id).attrs["Config"]
-    made = cluster.client.containers.create(
-        model.image_id,
-        config["Cmd"],
-        entrypoint=config["Entrypoint"],
-        user=config["User"],
-        environment=cluster.environment_of(model) | {"DW_SERVER_ID": SERVICE},
-        network=model.networks[0],
-        # of the project, so that a teardown takes it too; a one-off job, so that nobody takes it for a node
-        labels={PROJECT_LABEL: cluster.settings.project, SERVICE_LABEL: SERVICE, ONE_OFF_LABEL: "True"},
-    )
-    for network in model.networks[1:]:
-        cluster.client.networks.get(network).connect(made)
-    return made
-
-
-def _ready_after(node: Handle) -> float | None:
-    import requests
-
-    deadline = time.monotonic() + PATIENCE
-    node.reload()
-    found = container_from(node.attrs)
-    while time.monotonic() < deadline:
-        try:
-            if requests.get(f"http://{found.address}:8080/api/ready", timeout=2).status_code == 200:
-                return time.time() - instant(found.started_at).timestamp()
-        except requests.RequestException:
-            pass  # not there yet: what the wait is for
-        time.sleep(LOOK_SECONDS)
-    return None
+def _ready_after(cluster: Cluster) -> float | None:
+    with cluster.further_node({}, PURPOSE) as node:
+        if not further_node.ready_after(node, PATIENCE, LOOK_SECONDS):
+            return None
+        now = time.time()
+        return now - instant(node.container.started_at).timestamp()

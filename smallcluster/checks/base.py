@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,6 +34,25 @@ class Need(StrEnum):
 
 
 @dataclass
+class Heard:
+    """The answers so far, as far as a later look at them needs: their texts, with who said what."""
+
+    answers: int = 0
+    _texts: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, exchange: Exchange) -> None:
+        """Keep an answer's text."""
+        self.answers += 1
+        where = f"{exchange.method} {exchange.path.partition('?')[0]} via {exchange.route} → {exchange.status}"
+        self._texts.setdefault(where, []).append(exchange.text)
+
+    def leaks(self, secrets: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Each answer, and the name of a secret in it."""
+        for where, texts in list(self._texts.items()):
+            yield from ((where, name) for name, value in secrets.items() if any(value in text for text in texts))
+
+
+@dataclass
 class Live:
     """A running cluster as probes see it. Each probe runs once; its facts are shared by all checks that name it."""
 
@@ -46,6 +65,7 @@ class Live:
     """How the cluster's nodes speak to workers, by their own word."""
     offers: frozenset[Need] = frozenset(Need)
     """What this cluster lets a probe use; a check that needs more is unknown here."""
+    heard: Heard = field(default_factory=Heard)
     workers: set[str] = field(default_factory=set)
     """The ids under which probes have registered workers, to be deregistered when all have looked."""
     _facts: dict[Any, Future[Any]] = field(default_factory=dict)
@@ -67,11 +87,15 @@ class Live:
             route=route,
             base=self.routes.get(route),
             credentials=self.credentials,
-            record=self.record,
+            record=self._record,
             namespace=self.settings.value("DW_DEFAULT_NAMESPACE") or "default",
             speech=self.speech,
             session=session,
         )
+
+    def _record(self, exchange: Exchange) -> None:
+        self.heard.note(exchange)
+        self.record(exchange)
 
     def facts(self, probe: Callable[[Live], F]) -> F:
         """What `probe` sees; the first caller runs it, the others wait for the same answer."""
@@ -103,6 +127,7 @@ class Check(Generic[F]):
     judge: Callable[[F], Judgement]
     needs: frozenset[Need] = frozenset()
     waits: float = 0.0
+    alone: bool = False
 
     def run(self, live: Live) -> Finding:
         """Look (or share an earlier look) and judge. A look that fails or may not be taken is unknown, and says why."""
@@ -139,6 +164,7 @@ def check(
     probe: Callable[[Live], F],
     needs: Iterable[Need] = (),
     waits: float = 0.0,
+    alone: bool = False,
 ) -> Callable[[Callable[[F], Judgement]], Check[F]]:
     """Make a Check of a judging function; its docstring's first line is the title.
 
@@ -150,6 +176,8 @@ def check(
         for rule in rules:
             BY_ID[rule]
         title = (judge.__doc__ or "").strip().splitlines()[0].removesuffix(".")
-        return Check(id=identity, title=title, rules=rules, probe=probe, judge=judge, needs=wanted, waits=waits)
+        return Check(
+            id=identity, title=title, rules=rules, probe=probe, judge=judge, needs=wanted, waits=waits, alone=alone
+        )
 
     return make

@@ -17,6 +17,9 @@ OF_ENVIRONMENTS: tuple[StaticCheck[Environments], ...] = (
     environments.env_uses_one_redis,
     environments.env_uses_one_database,
     environments.env_has_one_default_namespace,
+    environments.env_names_one_of_each_service,
+    environments.env_names_one_region,
+    environments.env_has_debug_off,
 )
 OF_NGINX: tuple[StaticCheck[Nginx], ...] = (
     nginx.nginx_passes_http_only,
@@ -25,6 +28,7 @@ OF_NGINX: tuple[StaticCheck[Nginx], ...] = (
     nginx.nginx_keeps_headers,
     nginx.nginx_sends_no_request_twice,
     nginx.nginx_outwaits_long_polls,
+    nginx.nginx_passes_answers_at_once,
 )
 OF_COMPOSITION: tuple[StaticCheck[Composition], ...] = (
     composition.compose_keeps_data_services_private,

@@ -27,6 +27,7 @@ DATA_IMAGES = re.compile(r"(?:.*/)?(mysql|mariadb|percona|postgres|pgsql|redis|v
 SUPERVISORS = {"supervisord", "pm2", "pm2-runtime", "s6-svscan", "runsvdir", "circusd", "systemd", "/sbin/init"}
 SERVERS_SAY = {"DB_CONNECTION", "CACHE_STORE", "DW_SERVER_ID"}
 """A service with one of these in its environment runs the server's image."""
+CONFIG = ("config", "--format", "json")
 _SECONDS = 30.0
 
 
@@ -85,7 +86,7 @@ def read(path: Path) -> Composition:
             why="Kubernetes and Helm are outside of the small cluster's contract.",
             then="check the Compose file of the cluster.",
         )
-    command = [*engine.compose_command(), "--file", str(path), "--profile", "*", "config", "--format", "json"]
+    command = [*engine.compose_command(), "--file", str(path), "--profile", "*", *CONFIG]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -97,7 +98,12 @@ def read(path: Path) -> Composition:
             why="a slip in the file, or a file or variable that it needs is not on this machine.",
             then=f"`{shlex.join(command[:-2])}` says the same; correct it, then repeat the command.",
         )
-    return Composition(str(path), mapping(json.loads(ran.stdout).get("services")))
+    return understood(str(path), ran.stdout)
+
+
+def understood(file: str, told: str) -> Composition:
+    """What Compose made of a file, as it tells it (`config --format json`)."""
+    return Composition(file, mapping(json.loads(told).get("services")))
 
 
 @static("compose-keeps-data-services-private", "operator.private-services")

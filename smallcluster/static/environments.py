@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from smallcluster.settings import Database
@@ -16,6 +17,11 @@ RELEASE = ("APP_VERSION", "DW_SERIALIZER")
 STORES = ("CACHE_STORE", "QUEUE_CONNECTION")
 REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_CACHE_DB", "REDIS_PREFIX", "CACHE_PREFIX", "REDIS_PASSWORD")
 DATABASE = ("DB_CONNECTION", "DB_HOST", "DB_PORT", "DB_DATABASE", "DB_USERNAME", "DB_PASSWORD")
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "FLY_REGION", "GOOGLE_CLOUD_REGION", "REGION", "DW_REGION")
+REPLICAS = ("DB_READ_HOST", "DB_WRITE_HOST", "REDIS_CLUSTER", "REDIS_SENTINEL_HOST", "REDIS_SENTINELS",
+            "REDIS_SENTINEL_SERVICE")  # fmt: skip
+"""Variables that spread a service over several hosts."""
+_OFF = ("", "0", "false", "off", "no", "null")
 
 
 def _differing(seen: Environments, names: Sequence[str]) -> list[str]:
@@ -123,3 +129,47 @@ def env_uses_one_database(seen: Environments) -> Judgement:
 def env_has_one_default_namespace(seen: Environments) -> Judgement:
     """Every file has the same default namespace."""
     return _alike(seen, ["DW_DEFAULT_NAMESPACE"], [], "a request without a namespace would go elsewhere on one node.")
+
+
+@static("env-names-one-of-each-service", "outside.high-availability")
+def env_names_one_of_each_service(seen: Environments) -> Judgement:
+    """Database and Redis are one host each: no replicas, no sentinels."""
+    hosts = [(container, name) for name in ("DB_HOST", "REDIS_HOST") for container in seen.files]
+    several = [one for one in hosts if re.search(r"[,;\s]", seen.value(*one).strip())]
+    several += [(c, name) for name in REPLICAS for c in seen.files if seen.value(c, name).lower() not in _OFF]
+    if several:
+        return broken(
+            *(seen.told(*one) for one in several),
+            expected="one host for the database and one for Redis",
+            cause="replicas or sentinels, which promise a failure behaviour that the small cluster does not have.",
+            then="name one host each, and leave failing over to the operator's runbook",
+        )
+    return holds(*(seen.told(*one) for one in hosts))
+
+
+@static("env-names-one-region", "outside.multi-region")
+def env_names_one_region(seen: Environments) -> Judgement:
+    """No two files name different regions."""
+    apart = [name for name in REGIONS if len({seen.value(one, name) for one in seen.files} - {""}) > 1]
+    if apart:
+        return broken(
+            *shown(seen, seen.files, apart),
+            expected="every container in one region",
+            cause="nodes that stand far apart: every claim and every wake crosses the distance to one database.",
+            then="run all of the cluster beside its database",
+        )
+    return holds(f"{len(seen.files)} files, no two regions")
+
+
+@static("env-has-debug-off", "protocol.no-secret-told")
+def env_has_debug_off(seen: Environments) -> Judgement:
+    """Debugging is off: an error page tells nobody what the environment holds."""
+    on = [one for one in seen.files if seen.value(one, "APP_DEBUG").lower() not in _OFF]
+    if on:
+        return broken(
+            *shown(seen, on, ["APP_DEBUG"]),
+            expected="APP_DEBUG=false or unset",
+            cause="a setting from a developer's machine: its error pages tell settings and secrets.",
+            then="set APP_DEBUG=false in every file",
+        )
+    return holds(f"{len(seen.files)} files, none with APP_DEBUG on")

@@ -223,3 +223,15 @@ def nginx_outwaits_long_polls(seen: Nginx) -> Judgement:
 
     return _each(seen, wrong, f"proxy_read_timeout above {LONGEST_ASKED}s (nginx's own default is {READ_TIMEOUT})",
                  "held polls are cut by the balancer: workers see 504 instead of an empty poll.")  # fmt: skip
+
+
+@static("nginx-passes-answers-at-once", "shape.balancer")
+def nginx_passes_answers_at_once(seen: Nginx) -> Judgement:
+    """An answer is passed to the worker as it comes, not kept in the balancer's buffers."""
+
+    def wrong(place: Proxied) -> Sequence[Directive]:
+        stated = place.effective("proxy_buffering")
+        return [] if stated and stated[0].args == ("off",) else stated or [place.to]
+
+    return _each(seen, wrong, "proxy_buffering off (nginx's own default is on)",
+                 "a task that waits in a buffer has a lease that runs already.")  # fmt: skip

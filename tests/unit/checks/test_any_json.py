@@ -118,7 +118,7 @@ class Odd(Live):
 @given(value=JSON)
 def test_no_check_crashes_on_a_field_that_is_any_json(name: str, value: Any) -> None:
     values = {"DW_DEFAULT_NAMESPACE": "default", "APP_VERSION": "2.0.0"}
-    given = SimpleNamespace(node_names=NAMES, value=lambda name: values.get(name, ""), db=Database.MYSQL)
+    given = SimpleNamespace(node_names=NAMES, value=lambda name: values.get(name, ""), db=Database.MYSQL, lines={})
     cluster = cast("Observed", SimpleNamespace(settings=given, query=lambda sql: ["0"]))
     live = Odd(cluster, {}, Credentials(TOKEN, TOKEN, TOKEN), record=lambda exchange: None)
     live.odd = (Eager(hold=0.01), name, value)

@@ -58,6 +58,10 @@ def test_files_that_agree_hold(count: int) -> None:
         ({"DW_SIGNATURE_KEY": "only-here"}, "env-has-the-same-credentials"),
         ({"DW_AUTH_DRIVER": "none"}, "env-has-the-same-credentials"),
         ({"APP_VERSION": "1.3"}, "env-is-one-release"),
+        ({"DB_READ_HOST": "replica"}, "env-names-one-of-each-service"),
+        ({"REDIS_CLUSTER": "true"}, "env-names-one-of-each-service"),
+        ({"APP_DEBUG": "true"}, "env-has-debug-off"),
+        ({"APP_DEBUG": "1"}, "env-has-debug-off"),
         ({"DW_SERIALIZER": "json"}, "env-is-one-release"),
         ({"APP_VERSION": None}, "env-is-one-release"),
         ({"CACHE_STORE": "file"}, "env-uses-one-redis"),
@@ -85,7 +89,8 @@ def test_one_file_that_differs_is_broken_and_named_by_line(changed: dict[str, st
 
 def test_one_file_alone_and_too_many() -> None:
     assert set(not_holding(seen(1)).values()) == {"unknown"}
-    assert set(not_holding(seen(1))) == {check.id for check in static.OF_ENVIRONMENTS}
+    of_one = {"env-names-one-of-each-service", "env-names-one-region", "env-has-debug-off"}
+    assert set(not_holding(seen(1))) == {check.id for check in static.OF_ENVIRONMENTS} - of_one
     assert not_holding(seen(4)) == {"env-names-two-or-three-nodes": "broken"}
 
 
@@ -148,11 +153,11 @@ def test_the_verb_on_an_operators_files(tmp_path: Path, capsys: pytest.CaptureFi
     assert ended.value.code == 10
     out = capsys.readouterr().out
     assert f"{tmp_path}/server-b:14: DW_SERVER_ID=same" in out
-    assert out.splitlines()[-1] == "✗ Verdict: BROKEN (files; 6 holds, 1 broken, 0 unknown; exit 10)"
+    assert out.splitlines()[-1] == "✗ Verdict: BROKEN (files; 9 holds, 1 broken, 0 unknown; exit 10)"
     with pytest.raises(Exit):
         verbs_on_files.check(db="", nodes="", env=words, nginx="", compose="", json=True, debug=False)
     data = json.loads(capsys.readouterr().out)
-    assert (data["schema"], data["verdict"], len(data["checks"])) == ("smallcluster.check/1", "broken", 7)
+    assert (data["schema"], data["verdict"], len(data["checks"])) == ("smallcluster.check/1", "broken", 10)
 
 
 @pytest.mark.parametrize(("db", "env"), [("", []), ("mysql", ["a=b"]), ("sqlite", []), ("", ["a=/nowhere"])])
@@ -166,3 +171,11 @@ def test_what_is_asked_wrongly_ends_with_12(db: str, env: list[str], capsys: pyt
 def test_ids_are_unique_and_rules_exist() -> None:
     assert len({check.id for check in static.ALL}) == len(static.ALL)
     assert all(rule in BY_ID for check in static.ALL for rule in check.rules)
+
+
+def test_one_host_each_and_one_region() -> None:
+    assert judged(seen(DB_HOST="a,b"))["env-names-one-of-each-service"].verdict.value == "broken"
+    assert not_holding(seen(REDIS_CLUSTER="false", APP_DEBUG="false", AWS_REGION="here")) == {}
+    one, other = seen(AWS_REGION="here"), seen(AWS_REGION="there")
+    apart = Environments({"server-a": one.files["server-b"], "server-b": other.files["server-b"]})
+    assert judged(apart)["env-names-one-region"].verdict.value == "broken"

@@ -24,6 +24,7 @@ http {
             proxy_set_header Host $host;
             proxy_set_header Authorization $http_authorization;
             proxy_next_upstream error timeout;
+            proxy_buffering off;
         }
     }
 }
@@ -34,6 +35,7 @@ EVERY_NODE = "nginx-passes-to-every-node"
 HEADERS = "nginx-keeps-headers"
 TWICE = "nginx-sends-no-request-twice"
 TIMEOUT = "nginx-outwaits-long-polls"
+BUFFERS = "nginx-passes-answers-at-once"
 
 
 def not_holding(text: str, folder: Path) -> dict[str, str]:
@@ -70,6 +72,8 @@ def test_a_good_file_holds(tmp_path: Path) -> None:
         ("90s", "2m", TIMEOUT, "holds"),
         ("90s", "500ms", TIMEOUT, "broken"),
         ("90s", "$patience", TIMEOUT, "broken"),
+        ("proxy_buffering off", "proxy_buffering on", BUFFERS, "broken"),
+        ("proxy_buffering off;", "", BUFFERS, "broken"),
     ],
 )
 def test_one_line_that_is_wrong(good: str, bad: str, check: str, verdict: str, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ LOCK_SECONDS = 2
 _RETRY_SQLSTATES = {"40001", "40P01", "55P03"}
 _RETRY_ERRNOS = {1205, 1213, 3572}
 _WENT_AWAY = ("closed", "does not expose socket instance")
-"""What a RuntimeError says where a connection went away a moment ago: uvloop's word, and asyncmy's while it connects."""
+"""What a RuntimeError says where a connection went away a moment ago: uvloop's word, and asyncmy's."""
 
 
 class BackendUnavailableError(Exception):
