@@ -137,6 +137,15 @@ def bench(
     verbs.bench(db=db, runs=runs, seconds=seconds, polls=polls, hold=hold, json=json, debug=debug)
 
 
+@task(
+    iterable=["only"],
+    help={"db": _DB, "only": "this defect alone; repeated", "json": _JSON, "debug": _DEBUG},
+)
+def defects(_: Context, only: list[str], db: str = "", json: bool = False, debug: bool = False) -> None:
+    """Plant each known defect in a cluster, one at a time, and show which check catches it."""
+    verbs.defects(db=db, only=only, json=json, debug=debug)
+
+
 @task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})
 def status(_: Context, db: str = "", json: bool = False, debug: bool = False) -> None:
     """Show what runs: states, health, restarts, addresses."""

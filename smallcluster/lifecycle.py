@@ -15,6 +15,9 @@ from smallcluster.cluster import Cluster, Standing
 from smallcluster.errors import AskedWronglyError, MachineCannotError, PersonError
 from smallcluster.progress import Progress
 
+DEFECT_MARK = "defect-planted"
+"""A file in a cluster's state folder while `invoke defects` is at work; one that was killed leaves a defect planted."""
+
 
 def up(cluster: Cluster, progress: Progress) -> dict[str, str]:
     """Bring the cluster up, or find it up already; returns its addresses by route.
@@ -74,12 +77,21 @@ def bootstrap(cluster: Cluster, progress: Progress) -> str:
 def start(cluster: Cluster, progress: Progress) -> None:
     """Render, bring up, and remember which files the cluster was started from."""
     render.render(cluster.settings)
+    (cluster.settings.folder / DEFECT_MARK).unlink(missing_ok=True)
     cluster.up(progress)
     files.write_private(cluster.settings.folder / "started.json", json.dumps(_digests(cluster), indent=2) + "\n")
 
 
 def refuse_changes(cluster: Cluster) -> None:
     """Raise AskedWronglyError where a running cluster was started from other settings than the ones asked for now."""
+    if (cluster.settings.folder / DEFECT_MARK).exists():
+        db = cluster.settings.db.value
+        raise AskedWronglyError(
+            f"A planted defect was left in the {db} cluster.",
+            seen=str(cluster.settings.folder / DEFECT_MARK),
+            why="`invoke defects` was killed before it could put everything back.",
+            then=f"`invoke down --db={db}`, then `invoke up --db={db}`.",
+        )
     changed = [*_changed_containers(cluster), *_changed_files(cluster)]
     if changed:
         db = cluster.settings.db.value

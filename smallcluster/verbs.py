@@ -155,6 +155,30 @@ def bench(*, db: str, runs: str, seconds: str, polls: str, hold: str, json: bool
     people.run(body, debug=debug, as_json=json)
 
 
+def defects(*, db: str, only: Sequence[str], json: bool, debug: bool) -> None:
+    """`invoke defects`."""
+
+    def body() -> ExitCode:
+        from smallcluster.defects import chosen
+        from smallcluster.defects import run as defects_
+        from smallcluster.report import defects as reports
+
+        began, progress = time.monotonic(), _progress()
+        wanted = chosen(only)
+        cluster = _cluster(db, 0, progress)
+        with locks.exclusive(cluster.settings.db, "defects"):
+            report = defects_.defects(cluster, progress, wanted, began=began)
+        data = reports.defects_as_data(report)
+        report.evidence.json("defects", data)
+        if json:
+            _print(jsonlib.dumps(data, indent=2))
+        else:
+            reports.print_defects(report)
+        return report.exit_code
+
+    people.run(body, debug=debug, as_json=json)
+
+
 def status(*, db: str, json: bool, debug: bool) -> None:
     """`invoke status`."""
 

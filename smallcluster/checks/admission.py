@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -42,9 +43,19 @@ class Budgeted:
 
 def budgeted(live: Live) -> Budgeted:
     """Start as many workflows as each node alone would lease, poll every node, then complete one and poll again."""
-    worker, seen = Worker(live, "budget", only_queue=QUEUE), Budgeted(lease=lease_of(live))
-    wanted = LEASES * len(live.nodes)
-    answers = [worker.register(BALANCER), *(worker.start(BALANCER, f"-{number}") for number in range(wanted))]
+    worker, lease = Worker(live, "budget", only_queue=QUEUE), lease_of(live)
+    seen = _look(live, worker, lease)
+    if seen.problem is None and len(seen.leased) < LEASES and all(one.ok for one in seen.polls):
+        _await_free(worker, lease)  # somebody who looked before was cut short, and left leases there
+        seen = _look(live, worker, lease)
+    return seen
+
+
+def _look(live: Live, worker: Worker, lease: float) -> Budgeted:
+    seen, wanted = Budgeted(lease=lease), LEASES * len(live.nodes)
+    again = f"{time.monotonic():.0f}"
+    answers = [worker.register(BALANCER)]
+    answers += [worker.start(BALANCER, f"-{again}-{number}") for number in range(wanted)]
     seen.problem = next((answer for answer in answers if not answer.ok), None)
     if seen.problem is not None:
         return seen
@@ -57,6 +68,12 @@ def budgeted(live: Live) -> Budgeted:
         seen.after = worker.wait_for_task(live.nodes[0], PATIENCE_SECONDS)
     _tidy(worker, [*held, task_in(seen.after)], wanted)
     return seen
+
+
+def _await_free(worker: Worker, lease: float) -> None:
+    """Complete whatever comes, until for longer than a lease lasts nothing does."""
+    while task := task_in(worker.poll(BALANCER, math.ceil(lease) + 1)):
+        finish(worker.live.api(BALANCER), task)
 
 
 def _tidy(worker: Worker, held: list[dict[str, object]], most: int) -> None:

@@ -33,6 +33,10 @@ class Need(StrEnum):
     LEASES = "leases of a few seconds (DW_WORKFLOW_TASK_TIMEOUT), as the environment rendered here sets them"
 
 
+class GivenUpError(SystemExit):
+    """Nobody waits for this look any longer: ends the thread that looks, without a word."""
+
+
 @dataclass
 class Heard:
     """The answers so far, as far as a later look at them needs: their texts, with who said what."""
@@ -66,6 +70,8 @@ class Live:
     offers: frozenset[Need] = frozenset(Need)
     """What this cluster lets a probe use; a check that needs more is unknown here."""
     heard: Heard = field(default_factory=Heard)
+    given_up: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for the checks any longer: each ends with the request that it has on its way."""
     workers: set[str] = field(default_factory=set)
     """The ids under which probes have registered workers, to be deregistered when all have looked."""
     _facts: dict[Any, Future[Any]] = field(default_factory=dict)
@@ -96,6 +102,8 @@ class Live:
     def _record(self, exchange: Exchange) -> None:
         self.heard.note(exchange)
         self.record(exchange)
+        if self.given_up.is_set():
+            raise GivenUpError
 
     def facts(self, probe: Callable[[Live], F]) -> F:
         """What `probe` sees; the first caller runs it, the others wait for the same answer."""

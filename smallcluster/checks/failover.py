@@ -37,12 +37,18 @@ class Failover:
     """The runs of each workflow whose start was acknowledged or may have taken effect, read afterwards."""
     returned: float | None = None
     """Seconds from the node's start until the balancer passed a request to it; None if it never did."""
+    idle: str = ""
+    """Which nodes did not run to begin with: nothing is stopped then."""
     problem: Exchange | None = None
 
 
 def failover(live: Live) -> Failover:
     """Stop the last node while workflows are started and completed through the balancer, then start it again."""
     seen, worker = Failover(live.nodes[-1]), Worker(live, "failover")
+    found = live.cluster.containers()
+    seen.idle = ", ".join(node for node in live.nodes if node not in found or not found[node].running)
+    if seen.idle:
+        return seen
     registered = worker.register(BALANCER)
     if not registered.ok:
         seen.problem = registered
@@ -142,6 +148,8 @@ def _wrong(seen: Failover) -> Iterator[str]:
 )  # fmt: skip
 def balancer_fails_over(seen: Failover) -> Judgement:
     """With one node stopped the balancer serves on, nothing acknowledged is lost or done twice, and the node returns"""
+    if seen.idle:
+        return unknown(cause=f"{seen.idle} did not run, so no other node was stopped.", then="invoke status")
     if seen.problem is not None:
         return unknown(seen.problem.shown, cause=lacking(seen.problem) or "an earlier step failed.")
     acknowledged = sum(one.ok for one in seen.started), sum(one.ok for one in seen.completed.values())

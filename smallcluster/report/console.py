@@ -58,6 +58,11 @@ def print_ending(out: Console, report: Ended) -> None:
         out.print(f"\n{report.problem}", style="yellow", markup=False, soft_wrap=True)
     out.print()
     _print_phases(out, report.phases, report.seconds)
+    print_left(out, report)
+
+
+def print_left(out: Console, report: Ended) -> None:
+    """Where the evidence is, and what runs on."""
     out.print(f"Evidence: {report.evidence.folder}", markup=False, soft_wrap=True)
     for problem in report.evidence.incomplete:
         out.print(f"Evidence is incomplete: {problem}", style="yellow", markup=False, soft_wrap=True)

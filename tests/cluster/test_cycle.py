@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from smallcluster import checks
+from smallcluster import checks, static
 from smallcluster.images import resolve_service
 from smallcluster.paths import STATE
 
@@ -21,6 +21,7 @@ from .conftest import Invoke, finish, leftovers, start
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
 
 CHECKS = len(checks.ALL)
+FILES = len(static.ALL)
 
 
 def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: str, tmp_path: Path) -> None:
@@ -28,13 +29,13 @@ def test_smoke_brings_up_proves_and_takes_down(invoke: Invoke, client: Any, db: 
     assert ran.code == 0, ran.err
     data = ran.data
     assert (data["verdict"], data["exit_code"], data["database"]) == ("holds", 0, db)
-    assert list(ran.checks().values()) == ["holds"] * CHECKS
+    assert list(ran.checks().values()) == ["holds"] * (FILES + CHECKS)
     assert all(check["evidence"] for check in data["checks"])
-    assert [phase["name"].split()[0] for phase in data["phases"]] == ["up", "ready", f"{CHECKS}", "down"]
+    assert [phase["name"].split()[0] for phase in data["phases"]] == ["up", "ready", f"{FILES}", f"{CHECKS}", "down"]
     assert {image["origin"] for image in data["images"].values()} <= {"built here", "pulled"}
     assert not leftovers(client, db)
     suite = ElementTree.parse(tmp_path / "smoke.xml").getroot()
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == (str(CHECKS), "0", "0")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == (str(FILES + CHECKS), "0", "0")
     folder = Path(data["evidence"])
     logs = {path.stem for path in (folder / "logs").iterdir()}
     assert logs == {"database", "redis", "bootstrap", "server-a", "server-b", "balancer", "scheduler"}

@@ -74,6 +74,7 @@ TWO_RUNS = [{"run_id": "r", "closed_at": "now"}, {"run_id": "s", "closed_at": "n
     ("seen", "verdict", "word"),
     [
         (failover(problem=answer(status=503, reason="backend_unavailable")), "unknown", "earlier step"),
+        (failover(idle="server-a"), "unknown", "server-a did not run"),
         (one_other("w1", answer(status=404, reason="instance_not_found")), "broken", "lost"),
         (one_other("w1", answer(status=200, runs=TWO_RUNS)), "broken", "doubled"),
         (one_other("w1", answer(status=200, runs=[{"run_id": "r", "status": "running"}])), "broken", "lost"),
