@@ -91,6 +91,9 @@ def migrate(_: Context, db: str = "", debug: bool = False) -> None:
         "nodes": _NODES,
         "image": _IMAGE,
         "keep": "leave the cluster running afterwards",
+        "target": "a file about a cluster that someone else runs: that one is checked, over HTTP",
+        "nodes_unreachable": "ask the target's balancer alone",
+        "read_only": "write nothing at the target",
         "strict": "count what only the protocol demands, too (the bundled server is always judged so)",
         "json": _JSON,
         "junit": "also write JUnit XML to this file",
@@ -103,13 +106,19 @@ def smoke(
     nodes: str = "",
     image: str = "",
     keep: bool = False,
+    target: str = "",
+    nodes_unreachable: bool = False,
+    read_only: bool = False,
     strict: bool = False,
     json: bool = False,
     junit: str = "",
     debug: bool = False,
 ) -> None:
     """Prove the cluster. Nothing running: up, all checks, verdict, down. Running: checks only, and it stays."""
-    verbs.smoke(db=db, nodes=nodes, image=image, keep=keep, strict=strict, json=json, junit=junit, debug=debug)
+    verbs.smoke(
+        db=db, nodes=nodes, image=image, keep=keep, target=target, nodes_unreachable=nodes_unreachable,
+        read_only=read_only, strict=strict, json=json, junit=junit, debug=debug,
+    )  # fmt: skip
 
 
 @task(

@@ -152,6 +152,8 @@ class Api:
     speech: Speech = UNHEARD
     session: requests.Session | None = None
     """None: every request opens a connection of its own, as many separate clients would."""
+    verify: bool | str = True
+    """A file of certificates to trust, or True for whoever the machine trusts."""
 
     def get(self, path: str, plane: Plane = "control") -> Exchange:
         """GET a path."""
@@ -225,6 +227,10 @@ class Api:
         body = _attempt_of(task) | {"result": result}
         return self.post(f"/api/worker/activity-tasks/{_segment(task.get('task_id'))}/complete", body, "worker")
 
+    def terminate(self, workflow_id: str, reason: str) -> Exchange:
+        """End a workflow's current run at once."""
+        return self.post(f"/api/workflows/{_segment(workflow_id)}/terminate", {"reason": reason}, "control")
+
     def send(self, call: Call) -> Exchange:
         """POST a call of the protocol."""
         return self.post(call.path, call.body, call.plane, call.patience)
@@ -282,6 +288,7 @@ class Api:
                 headers=self.headers(plane),
                 timeout=(CONNECT_SECONDS, patience),
                 allow_redirects=False,
+                verify=self.verify,
             )
         except requests.RequestException as failure:
             return None, _cause(failure)

@@ -70,3 +70,9 @@ class InterruptedRunError(PersonError):
     """A person or a supervisor stopped the run (Ctrl-C, SIGTERM) before it could judge (exit 11)."""
 
     code = ExitCode.UNKNOWN
+
+
+class UnfitTargetError(PersonError):
+    """A target that can't be judged: it does not answer, or is something else than it was taken for (exit 11)."""
+
+    code = ExitCode.UNKNOWN

@@ -87,11 +87,14 @@ def collect(kept: Evidence, cluster: Observed) -> None:
         kept.incomplete.append(str(trouble))
 
 
-def begin(verb: str, settings: Settings, now: datetime) -> Evidence:
-    """Make the folder of a run that starts now, point `latest-<db>` at it, and let the oldest go."""
-    home = files.folder(settings.state / "evidence")
-    folder = _new_folder(home, f"{now:%Y%m%d-%H%M%S}-{verb}-{settings.db.value}")
-    _point(home / f"latest-{settings.db.value}", folder)
+def begin(verb: str, settings: Settings, now: datetime, name: str = "") -> Evidence:
+    """Make the folder of a run that starts now, point `latest-<name>` at it, and let the oldest go.
+
+    The name is the database's where none is given.
+    """
+    home, name = files.folder(settings.state / "evidence"), name or settings.db.value
+    folder = _new_folder(home, f"{now:%Y%m%d-%H%M%S}-{verb}-{name}")
+    _point(home / f"latest-{name}", folder)
     _forget_old(home, folder)
     return Evidence(folder=folder, secrets=settings.secret_values)
 

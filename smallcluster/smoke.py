@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from smallcluster import api, checks, interrupts, static, visits
+from smallcluster import api, static, visits
 from smallcluster.checks import admission
-from smallcluster.checks.base import Check, Live, Need
+from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.checks.leases import LONGEST_LEASE
+from smallcluster.checks.run import count, run_live
 from smallcluster.cluster import Cluster
-from smallcluster.containers import BALANCER
 from smallcluster.contract import BY_ID
 from smallcluster.errors import ExitCode
 from smallcluster.evidence import Evidence
@@ -21,6 +19,7 @@ from smallcluster.flavours import Flavour
 from smallcluster.progress import Progress
 from smallcluster.settings import Settings
 from smallcluster.static import own
+from smallcluster.target import Target
 from smallcluster.verdicts import EXIT_CODES, Finding, Verdict, merged
 from smallcluster.visits import Ended
 
@@ -46,6 +45,13 @@ class SmokeReport(Ended):
             return EXIT_CODES[self.verdict]
         return self.problem.code
 
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """The rules that some check would prove, and none could here, in the contract's order."""
+        asked = {rule for finding in self.findings for rule in finding.rules}
+        judged = {rule for one in self.findings if one.verdict is not Verdict.UNKNOWN for rule in one.rules}
+        return tuple(rule for rule in BY_ID if rule in asked - judged)
+
     def advice(self, finding: Finding) -> tuple[tuple[str, str], ...]:
         """What a finding says beside its evidence, each with its word; nothing that is empty."""
         judgement = finding.judgement
@@ -57,6 +63,8 @@ class SmokeReport(Ended):
         then = finding.judgement.then
         if not then.startswith("invoke "):
             return then
+        if isinstance(self.cluster, Target):
+            return "read the logs of its nodes, and its own files: none of them can be seen from here"
         if self.left_running:
             return f"{then} --db={self.cluster.settings.db.value}"
         service = then.partition("--service=")[2]
@@ -90,52 +98,12 @@ def run_checks(cluster: Cluster, progress: Progress, kept: Evidence, findings: l
     """
     with progress.step(f"{len(static.ALL)} checks of files") as step:
         files = [one.hidden(kept.secrets) for one in own.findings(cluster.settings, cluster.compose)]
-        step.done(_count(files))
+        step.done(count(files))
     findings += files
-    with progress.step(f"{len(checks.ALL)} checks") as step:
-        live = look_at(cluster, kept, step.say)
-        try:
-            for one in side_by_side(live, [check for check in checks.ALL if not check.alone]):
-                findings.append(one.hidden(kept.secrets))
-            for check in (check for check in checks.ALL if check.alone):
-                step.say(check.id)
-                findings += (one.hidden(kept.secrets) for one in side_by_side(live, [check]))
-        finally:
-            order = [*(check.id for check in static.ALL), *(check.id for check in checks.ALL)]
-            findings.sort(key=lambda finding: order.index(finding.check))
-        _say_goodbye(live)
-        waits = max(finding.waits for finding in findings)
-        step.done(f"{_count(findings[len(files) :])}; the longest wait that a check states: {waits:g} s")
+    run_live(lambda say: look_at(cluster, kept, say), progress, kept, findings)
 
 
-def _count(findings: Sequence[Finding]) -> str:
-    holding = sum(finding.verdict is Verdict.HOLDS for finding in findings)
-    return f"{holding} hold, {len(findings) - holding} do not"
-
-
-def side_by_side(live: Live, wanted: Sequence[Check[Any]]) -> Iterator[Finding]:
-    """Run checks all at a time, and give each finding as it comes; whoever stops asking does not wait for the rest."""
-    pool = ThreadPoolExecutor(max_workers=len(wanted))  # they spend their time waiting for answers
-    running: list[Future[Finding]] = []
-    try:
-        with interrupts.deferred():  # those that must wait for something begin first
-            ordered = sorted(wanted, key=lambda check: check.waits, reverse=True)
-            running.extend(pool.submit(check.run, live) for check in ordered)
-        for one in as_completed(running):
-            yield one.result()
-    finally:  # an interrupt must not wait for requests in flight: they end by their own timeouts
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _say_goodbye(live: Live) -> None:
-    """Take the probes' worker registrations away, where the server lets a worker go."""
-    balancer = live.api(BALANCER)
-    for worker in sorted(live.workers):
-        if balancer.deregister_worker(worker).status in (None, 404, 405):
-            return
-
-
-def _missing(settings: Settings) -> Iterator[Need]:
+def missing(settings: Settings) -> Iterator[Need]:
     """What these settings keep from probes."""
     if "database" in settings.outside:
         yield Need.DATABASE
@@ -154,7 +122,7 @@ def look_at(cluster: Cluster, kept: Evidence, say: Callable[[str], None]) -> Liv
         credentials=api.credentials_from(cluster.settings.value),
         record=kept.exchange,
         say=say,
-        offers=frozenset(Need) - set(_missing(cluster.settings)),
+        offers=frozenset(Need) - set(missing(cluster.settings)),
     )
     live.speech = speech_of(live.facts(info_answers))
     return live

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
     from smallcluster.images import Image
     from smallcluster.setup import SetupReport
+    from smallcluster.smoke import SmokeReport
 
 
 def setup(*, json: bool, debug: bool) -> None:
@@ -100,33 +101,82 @@ def bootstrap(*, db: str, debug: bool) -> None:
     people.run(body, debug=debug)
 
 
-def smoke(*, db: str, nodes: str, image: str, keep: bool, strict: bool, json: bool, junit: str, debug: bool) -> None:
-    """`invoke smoke`."""
+def smoke(
+    *,
+    db: str,
+    nodes: str,
+    image: str,
+    keep: bool,
+    target: str,
+    nodes_unreachable: bool,
+    read_only: bool,
+    strict: bool,
+    json: bool,
+    junit: str,
+    debug: bool,
+) -> None:
+    """`invoke smoke`: of this checkout's own cluster, or of a target."""
 
     def body() -> ExitCode:
-        from smallcluster import smoke as smoke_
-        from smallcluster.report import annotations, console, machine
-        from smallcluster.report import junit as junit_
-
         began, progress = time.monotonic(), _progress()
+        ours = {"--db": db, "--nodes": nodes, "--image": image, "--keep": keep}
+        theirs = {"--nodes-unreachable": nodes_unreachable, "--read-only": read_only}
+        _refuse_mixed(target, ours if target else theirs)
         if junit:
             files.refuse_unwritable(Path(junit).absolute())
-        cluster = _cluster(db, nodes_asked(nodes), progress, image)
-        with locks.exclusive(cluster.settings.db, "smoke"):
-            report = smoke_.smoke(cluster, progress, keep=keep, strict=strict, began=began)
-        data = machine.smoke_as_data(report)
-        report.evidence.json("report", data)  # first what stays, then what a reader may not wait for
-        if junit:
-            junit_.write(report, Path(junit))
-        for line in annotations.lines(report) if progress.workflow_log else ():
-            progress.line(line)
-        if json:
-            _print(jsonlib.dumps(data, indent=2))
+        if target:
+            report = _smoke_of_target(target, nodes_unreachable, read_only, progress, strict=strict, began=began)
         else:
-            console.print_smoke(report)
-        return report.exit_code
+            report = _smoke(_cluster(db, nodes_asked(nodes), progress, image), progress, keep, strict, began)
+        return _told(report, progress, json=json, junit=junit)
 
     people.run(body, debug=debug, as_json=json)
+
+
+def _refuse_mixed(target: str, given: Mapping[str, object]) -> None:
+    flags = [name for name, value in given.items() if value]
+    if flags:
+        raise AskedWronglyError(
+            f"{flags[0]} is of no use {'with' if target else 'without'} --target.",
+            why="a target is somebody else's cluster: nothing of it is started here, and it says itself what it is."
+            if target
+            else "it says how somebody else's cluster is asked.",
+            then=f"repeat the command without {', '.join(flags)}.",
+        )
+
+
+def _smoke(cluster: Cluster, progress: Progress, keep: bool, strict: bool, began: float) -> SmokeReport:
+    from smallcluster import smoke as smoke_
+
+    with locks.exclusive(cluster.settings.db, "smoke"):
+        return smoke_.smoke(cluster, progress, keep=keep, strict=strict, began=began)
+
+
+def _smoke_of_target(
+    file: str, nodes_unreachable: bool, read_only: bool, progress: Progress, *, strict: bool, began: float
+) -> SmokeReport:
+    from smallcluster import smoke_target, target
+
+    asked = target.read(Path(file), nodes_unreachable=nodes_unreachable, read_only=read_only)
+    return smoke_target.smoke_target(asked, progress, strict=strict, began=began)
+
+
+def _told(report: SmokeReport, progress: Progress, *, json: bool, junit: str) -> ExitCode:
+    """Tell a smoke's result everywhere it is asked for."""
+    from smallcluster.report import annotations, console, machine
+    from smallcluster.report import junit as junit_
+
+    data = machine.smoke_as_data(report)
+    report.evidence.json("report", data)  # first what stays, then what a reader may not wait for
+    if junit:
+        junit_.write(report, Path(junit))
+    for line in annotations.lines(report) if progress.workflow_log else ():
+        progress.line(line)
+    if json:
+        _print(jsonlib.dumps(data, indent=2))
+    else:
+        console.print_smoke(report)
+    return report.exit_code
 
 
 def bench(*, db: str, runs: str, seconds: str, polls: str, hold: str, json: bool, debug: bool) -> None:

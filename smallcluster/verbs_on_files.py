@@ -33,7 +33,7 @@ def contract(*, json: bool, markdown: bool, debug: bool) -> None:
         elif markdown:
             _print(contract_.markdown().rstrip())
         else:
-            console.print_table(("Rule", "Says", "Checks"), contract_.table())
+            console.print_table(("Rule", "Says", "Checks", "Defects"), contract_.table())
         return ExitCode.HOLDS
 
     people.run(body, debug=debug, as_json=json)

@@ -14,13 +14,14 @@ from smallcluster.cluster import Cluster, Standing
 from smallcluster.errors import MachineCannotError, PersonError
 from smallcluster.evidence import Evidence
 from smallcluster.progress import Phase, Progress
+from smallcluster.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """How a visit ended: where the time went (seconds), where the evidence is, what is left running."""
 
-    cluster: Cluster
+    cluster: Cluster | Target
     phases: tuple[Phase, ...]
     evidence: Evidence
     brought_up: bool
@@ -43,18 +44,7 @@ class Visit:
 
     def go(self, work: Callable[[], None]) -> PersonError | None:
         """Bring up, work, collect, take down, come what may; returns what stopped it early, if anything did."""
-        try:
-            self._stay(work)
-        except interrupts.Interruption as stop:
-            return stop.problem
-        except PersonError as stop:
-            return stop
-        except Exception as failure:
-            problem = engine.trouble(failure)
-            if problem is None:
-                raise
-            return problem
-        return None
+        return stopped_by(lambda: self._stay(work))
 
     def ended(self, problem: PersonError | None, began: float) -> dict[str, Any]:
         """The fields of `Ended`, for the verb's own report; `began` is when the verb started (monotonic)."""
@@ -81,6 +71,22 @@ class Visit:
             self.left_running = self.already or (self.keep and done)
             if not self.left_running:
                 self.cluster.down(self.progress)
+
+
+def stopped_by(work: Callable[[], None]) -> PersonError | None:
+    """Do the work; returns what stopped it early, if anything did."""
+    try:
+        work()
+    except interrupts.Interruption as stop:
+        return stop.problem
+    except PersonError as stop:
+        return stop
+    except Exception as failure:
+        problem = engine.trouble(failure)
+        if problem is None:
+            raise
+        return problem
+    return None
 
 
 def begin(verb: str, cluster: Cluster, progress: Progress, *, keep: bool = False) -> Visit:

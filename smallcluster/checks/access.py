@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from smallcluster.api import Credentials, Exchange
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -68,7 +68,7 @@ def _judge(seen: tuple[Doors, ...], wanted: Mapping[str, int], cause: str) -> Ju
     return broken(*evidence, expected=f"at every route: {expected}", cause=cause, then="invoke render --explain")
 
 
-@check("credentials-are-the-same-everywhere", "operator.same-credentials", probe=doors)
+@check("credentials-are-the-same-everywhere", "operator.same-credentials", probe=doors, needs=[Need.NODES])
 def credentials_are_the_same_everywhere(seen: tuple[Doors, ...]) -> Judgement:
     """Balancer and nodes take the same tokens, and turn away a token that is nobody's."""
     wanted = {"nobody": 401, "worker": 200, "control": 200}

@@ -10,7 +10,7 @@ from itertools import permutations
 
 from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import mapping, mappings, text
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import judge_refusals, lacking, refused
 from smallcluster.checks.rhythm import PATIENCE_SECONDS, ROUND_SECONDS
 from smallcluster.checks.worker import Worker, finish, schedule_activity, task_in
@@ -165,7 +165,13 @@ def event_payload(task: JsonBody, kind: str) -> JsonBody:
     return mapping(events[-1].get("payload")) if events else {}
 
 
-@check("activity-crosses-nodes", "api.no-sticky-sessions", "api.leases-in-database", probe=activity_crossings)
+@check(
+    "activity-crosses-nodes",
+    "api.no-sticky-sessions",
+    "api.leases-in-database",
+    probe=activity_crossings,
+    needs=[Need.NODES, Need.WRITES],
+)
 def activity_crosses_nodes(seen: tuple[ActivityCrossing, ...]) -> Judgement:
     """An activity leased on one node is heartbeaten on another and completed through the balancer."""
     before = [crossing.scheduled for crossing in seen if not crossing.scheduled.path.endswith("/complete")]
@@ -205,7 +211,7 @@ REFUSALS = {
 """Which reasons the protocol gives for each completion of an activity that must be refused."""
 
 
-@check("activity-completions-are-fenced", "api.leases-in-database", probe=activity_crossings)
+@check("activity-completions-are-fenced", "api.leases-in-database", probe=activity_crossings, needs=[Need.WRITES])
 def activity_completions_are_fenced(seen: tuple[ActivityCrossing, ...]) -> Judgement:
     """An activity's wrong lease owner, wrong attempt and second completion are refused, on whichever node they come."""
     return judge_refusals(seen, REFUSALS)
@@ -234,6 +240,7 @@ def lapse(live: Live) -> Lapse:
     "expired-activity-times-out",
     "scheduler.times-out",
     probe=lapse,
+    needs=[Need.WRITES],
     waits=TIMEOUT_SECONDS + ROUND_SECONDS,
 )
 def expired_activity_times_out(seen: Lapse) -> Judgement:

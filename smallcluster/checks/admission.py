@@ -63,7 +63,7 @@ def _look(live: Live, worker: Worker, lease: float) -> Budgeted:
     seen.polls = [worker.poll(node, 0) for node in live.nodes for _ in range(LEASES)]
     seen.seconds = time.monotonic() - began
     held = [task_in(one) for one in seen.leased]
-    if held:
+    if held and len(held) <= LEASES:  # more are broken already
         finish(live.api(live.nodes[-1]), held.pop(0))
         seen.after = worker.wait_for_task(live.nodes[0], PATIENCE_SECONDS)
     _tidy(worker, [*held, task_in(seen.after)], wanted)
@@ -88,7 +88,9 @@ def _tidy(worker: Worker, held: list[dict[str, object]], most: int) -> None:
         finish(balancer, task)
 
 
-@check("admission-budget-holds-over-nodes", "redis.admission", probe=budgeted, needs=[Need.BUDGET])
+@check(
+    "admission-budget-holds-over-nodes", "redis.admission", probe=budgeted, needs=[Need.BUDGET, Need.NODES, Need.WRITES]
+)
 def admission_budget_holds_over_nodes(seen: Budgeted) -> Judgement:
     """A budget on the active leases of a task queue holds over all nodes together, and frees what is completed."""
     by_route: dict[str, int] = {one.route: 0 for one in seen.polls}

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from smallcluster.api import UNHEARD, Api, Credentials, Exchange, Speech
+from smallcluster.bodies import text
 from smallcluster.contract import BY_ID
 from smallcluster.observed import Observed
 from smallcluster.settings import Settings
@@ -24,8 +25,10 @@ F = TypeVar("F")
 
 
 class Need(StrEnum):
-    """What a check's probe must be given to look at a cluster, beside plain HTTP, which every check may use."""
+    """What a check's probe must be given to look at a cluster, beside requests to the balancer that only read."""
 
+    NODES = "a way to each node, past the balancer"
+    WRITES = "to start workflows and register workers, which a look that only reads does not do"
     ENGINE = "the Docker engine that runs it"
     DATABASE = "a database of the cluster's own, and its client"
     OUR_ENV = "an environment rendered here"
@@ -33,8 +36,8 @@ class Need(StrEnum):
     LEASES = "leases of a few seconds (DW_WORKFLOW_TASK_TIMEOUT), as the environment rendered here sets them"
 
 
-class GivenUpError(SystemExit):
-    """Nobody waits for this look any longer: ends the thread that looks, without a word."""
+THROUGH = ("balancer, once", "balancer, again")
+"""What stands in the nodes' place where they can't be reached: what crosses nodes then may, by chance, not cross."""
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Heard:
     def leaks(self, secrets: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         """Each answer, and the name of a secret in it."""
         for where, texts in list(self._texts.items()):
-            yield from ((where, name) for name, value in secrets.items() if any(value in text for text in texts))
+            yield from ((where, name) for name, value in secrets.items() if any(value in told for told in texts))
 
 
 @dataclass
@@ -67,11 +70,15 @@ class Live:
     say: Callable[[str], None] = lambda _: None
     speech: Speech = UNHEARD
     """How the cluster's nodes speak to workers, by their own word."""
+    verify: bool | str = True
+    """Whom to trust where the routes are HTTPS: a file of certificates, or whoever the machine trusts."""
     offers: frozenset[Need] = frozenset(Need)
     """What this cluster lets a probe use; a check that needs more is unknown here."""
     heard: Heard = field(default_factory=Heard)
     given_up: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for the checks any longer: each ends with the request that it has on its way."""
+    started: set[str] = field(default_factory=set)
+    """The ids of the workflows that probes have started."""
     workers: set[str] = field(default_factory=set)
     """The ids under which probes have registered workers, to be deregistered when all have looked."""
     _facts: dict[Any, Future[Any]] = field(default_factory=dict)
@@ -84,8 +91,8 @@ class Live:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The names of the API nodes that should be there."""
-        return self.settings.node_names
+        """The names of the API nodes, or two ways through the balancer where they are out of reach."""
+        return self.settings.node_names if Need.NODES in self.offers else THROUGH
 
     def api(self, route: str, session: requests.Session | None = None) -> Api:
         """An Api on one route; a route without an address answers nothing, which is evidence too."""
@@ -97,13 +104,16 @@ class Live:
             namespace=self.settings.value("DW_DEFAULT_NAMESPACE") or "default",
             speech=self.speech,
             session=session,
+            verify=self.verify,
         )
 
     def _record(self, exchange: Exchange) -> None:
         self.heard.note(exchange)
+        if exchange.ok and (exchange.method, exchange.path) == ("POST", "/api/workflows"):
+            self.started.add(text(exchange.body.get("workflow_id")))
         self.record(exchange)
         if self.given_up.is_set():
-            raise GivenUpError
+            raise SystemExit  # what ends a thread without a word; nobody hears its finding
 
     def facts(self, probe: Callable[[Live], F]) -> F:
         """What `probe` sees; the first caller runs it, the others wait for the same answer."""

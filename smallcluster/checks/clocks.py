@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.health import health_answers
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -45,7 +45,7 @@ def told_at(date: str) -> float | None:
         return None
 
 
-@check("clocks-agree", "protocol.clocks", probe=offsets)
+@check("clocks-agree", "protocol.clocks", probe=offsets, needs=[Need.NODES])
 def clocks_agree(seen: Offsets) -> Judgement:
     """The nodes' clocks agree with ours, and so with one another."""
     told = {node: offset for node, offset in seen.by_node.items() if offset is not None}

@@ -143,8 +143,8 @@ def _wrong(seen: Failover) -> Iterator[str]:
 
 
 @check(
-    "balancer-fails-over", "shape.balancer", "api.history-in-database", probe=failover, needs=[Need.ENGINE],
-    alone=True,
+    "balancer-fails-over", "shape.balancer", "api.history-in-database", probe=failover,
+    needs=[Need.ENGINE, Need.WRITES], alone=True,
 )  # fmt: skip
 def balancer_fails_over(seen: Failover) -> Judgement:
     """With one node stopped the balancer serves on, nothing acknowledged is lost or done twice, and the node returns"""

@@ -9,7 +9,7 @@ from typing import Any
 
 from smallcluster.api import UNHEARD, Exchange, Plane, Speech
 from smallcluster.bodies import mapping, seconds, text
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -93,7 +93,7 @@ def balancer_ready(answers: Answers) -> Judgement:
     )
 
 
-@check("nodes-ready", "shape.nodes", probe=ready_answers)
+@check("nodes-ready", "shape.nodes", probe=ready_answers, needs=[Need.NODES])
 def nodes_ready(answers: Answers) -> Judgement:
     """Each API node is ready when asked directly."""
     nodes = {route: answer for route, answer in answers.items() if route != BALANCER}
@@ -109,7 +109,7 @@ def nodes_ready(answers: Answers) -> Judgement:
     )
 
 
-@check("nodes-reach-redis", "shape.shared-redis", "outside.redis-less", probe=ready_answers)
+@check("nodes-reach-redis", "shape.shared-redis", "outside.redis-less", probe=ready_answers, needs=[Need.NODES])
 def nodes_reach_redis(answers: Answers) -> Judgement:
     """Each node uses Redis as its cache and reaches it; a node that lost it serves on, so readiness alone hides it."""
     nodes = {route: answer for route, answer in answers.items() if route != BALANCER}

@@ -31,6 +31,9 @@ class NodeInfos:
 
     answers: Mapping[str, Exchange]
     app_version: str
+    """Empty where nobody has said which release it should be."""
+    rendered: bool = True
+    """Whether the ids were rendered here, so that each node's is known."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Spread:
 def node_infos(live: Live) -> NodeInfos:
     """Keep the nodes' answers only; they were asked together with the balancer."""
     answers = {route: answer for route, answer in live.facts(info_answers).items() if route != BALANCER}
-    return NodeInfos(answers, live.settings.value("APP_VERSION"))
+    return NodeInfos(answers, live.settings.value("APP_VERSION"), Need.OUR_ENV in live.offers)
 
 
 def spread(live: Live) -> Spread:
@@ -76,9 +79,9 @@ def _asked(api: Api, nodes: int) -> list[Exchange]:
     return answers
 
 
-@check("nodes-have-own-ids", "operator.server-id", probe=node_infos, needs=[Need.OUR_ENV])
+@check("nodes-have-own-ids", "operator.server-id", probe=node_infos, needs=[Need.NODES])
 def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
-    """Each node answers with a server id of its own, the one that was rendered for it."""
+    """Each node answers with a server id of its own; where it was rendered here, with that one."""
     silent = _silent(infos)
     if silent:
         return silent
@@ -86,7 +89,8 @@ def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
     evidence = [f"{route} says {identity!r}" for route, identity in seen.items()]
     if not any(seen.values()):
         return unknown(*evidence, cause=f"this server tells no server_id on {INFO}.")
-    if all(route == identity for route, identity in seen.items()):
+    alone = all(seen.values()) and len(set(map(str, seen.values()))) == len(seen)
+    if alone and (not infos.rendered or all(route == identity for route, identity in seen.items())):
         return holds(*evidence)
     return broken(
         *evidence,
@@ -98,7 +102,7 @@ def nodes_have_own_ids(infos: NodeInfos) -> Judgement:
 
 @check(
     "nodes-are-one-release", "operator.same-version", "shape.stop-the-world", "outside.rolling-upgrades",
-    probe=node_infos, needs=[Need.OUR_ENV],
+    probe=node_infos, needs=[Need.NODES],
 )  # fmt: skip
 def nodes_are_one_release(infos: NodeInfos) -> Judgement:
     """All nodes report the same version, payload codec and protocols, and the version is APP_VERSION."""
@@ -119,7 +123,7 @@ def nodes_are_one_release(infos: NodeInfos) -> Judgement:
             cause="nodes run different images or env files: a mixed or half-done upgrade.",
             then="invoke status",
         )
-    if set(map(str, told["version"])) != {infos.app_version}:
+    if infos.app_version and set(map(str, told["version"])) != {infos.app_version}:
         return broken(
             *evidence,
             expected=f"version {infos.app_version}, as APP_VERSION says",
@@ -129,7 +133,7 @@ def nodes_are_one_release(infos: NodeInfos) -> Judgement:
     return holds(*evidence)
 
 
-@check("nodes-run-same-packages", "operator.same-packages", probe=node_infos)
+@check("nodes-run-same-packages", "operator.same-packages", probe=node_infos, needs=[Need.NODES])
 def nodes_run_same_packages(infos: NodeInfos) -> Judgement:
     """All nodes report the same package provenance."""
     silent = _silent(infos)
@@ -153,7 +157,7 @@ def nodes_run_same_packages(infos: NodeInfos) -> Judgement:
     return holds(*evidence)
 
 
-@check("balancer-reaches-every-node", "shape.balancer", "api.no-sticky-sessions", probe=spread)
+@check("balancer-reaches-every-node", "shape.balancer", "api.no-sticky-sessions", probe=spread, needs=[Need.NODES])
 def balancer_reaches_every_node(seen: Spread) -> Judgement:
     """Requests through the balancer reach every node, over many connections and over one kept alive."""
     evidence = [

@@ -91,7 +91,7 @@ def _hand_over(live: Live, first: str, second: str) -> Handover:
 
 @check(
     "expired-lease-goes-to-another-worker", "api.one-owner", "api.leases-in-database", probe=handovers,
-    needs=[Need.LEASES], waits=LEASE,
+    needs=[Need.LEASES, Need.NODES, Need.WRITES], waits=LEASE,
 )  # fmt: skip
 def expired_lease_goes_to_another_worker(seen: tuple[Handover, ...]) -> Judgement:
     """A lease that lapses goes to another worker on another node, as a higher attempt; its late holder is refused."""
@@ -178,7 +178,13 @@ def _keep(live: Live, first: str, second: str) -> Kept:
     return seen
 
 
-@check("heartbeat-keeps-a-lease", "protocol.heartbeats", probe=kept_leases, needs=[Need.LEASES], waits=LEASE * 1.5)
+@check(
+    "heartbeat-keeps-a-lease",
+    "protocol.heartbeats",
+    probe=kept_leases,
+    needs=[Need.LEASES, Need.NODES, Need.WRITES],
+    waits=LEASE * 1.5,
+)
 def heartbeat_keeps_a_lease(seen: tuple[Kept, ...]) -> Judgement:
     """A lease that is heartbeaten through another node lasts, and nobody else is given its task."""
     evidence = [f"{one.first} → {one.second}: {len(one.beats)} heartbeats, {_end(one)}" for one in seen]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from smallcluster.api import Exchange
 from smallcluster.bodies import mappings
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
@@ -63,7 +63,7 @@ def _look(live: Live, worker: Worker, seen: Apart) -> None:
         finish(live.api(BALANCER), task)
 
 
-@check("namespaces-are-kept-apart", "api.namespaces-in-database", probe=apart)
+@check("namespaces-are-kept-apart", "api.namespaces-in-database", probe=apart, needs=[Need.WRITES])
 def namespaces_are_kept_apart(seen: Apart) -> Judgement:
     """A namespace made through one node is known to all, and on none does it see another namespace's run or task."""
     if seen.problem is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from smallcluster.api import Api, Exchange, JsonBody
 from smallcluster.bodies import mappings, text, whole
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.checks.leases import leased_task
 from smallcluster.checks.rhythm import PATIENCE_SECONDS
@@ -78,7 +78,7 @@ def _resumed(worker: Worker, take: Take, node: str, other: str) -> Resumed:
     return replace(seen, history=history)
 
 
-@check("timer-fires-once", "protocol.timers", probe=timers, waits=TIMER_SECONDS)
+@check("timer-fires-once", "protocol.timers", probe=timers, needs=[Need.WRITES], waits=TIMER_SECONDS)
 def timer_fires_once(seen: tuple[Resumed, ...]) -> Judgement:
     """A timer fires once, not before its time, and wakes a worker at another node."""
 
@@ -93,7 +93,7 @@ def timer_fires_once(seen: tuple[Resumed, ...]) -> Judgement:
     return _judge(seen, f"one TimerFired, and the next task after {TIMER_SECONDS} s", wrong)
 
 
-@check("failed-task-comes-again", "protocol.redelivery", probe=failures)
+@check("failed-task-comes-again", "protocol.redelivery", probe=failures, needs=[Need.WRITES])
 def failed_task_comes_again(seen: tuple[Resumed, ...]) -> Judgement:
     """A workflow task that a worker fails is given out again, with a higher attempt, at another node."""
 
@@ -163,7 +163,7 @@ def _read(api: Api, workflow: str, run: str) -> History:
     return History(node=api.route, whole=api.history(workflow, run), pages=tuple(pages))
 
 
-@check("history-is-in-order", "protocol.history-order", "api.history-in-database", probe=histories)
+@check("history-is-in-order", "protocol.history-order", "api.history-in-database", probe=histories, needs=[Need.WRITES])
 def history_is_in_order(seen: tuple[History, ...]) -> Judgement:
     """Every node tells a closed run's history whole and in order, at once and page by page."""
     bodies = [mappings(one.whole.body.get("events")) for one in seen]

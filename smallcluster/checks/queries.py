@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from smallcluster.api import ANSWER_SECONDS, Exchange
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -61,7 +61,7 @@ def _ask(live: Live, caller: str, node: str) -> Asked:
     return Asked(caller=caller, worker=node, answer=answer, given=given)
 
 
-@check("queries-cross-nodes", "redis.query-tasks", probe=asked)
+@check("queries-cross-nodes", "redis.query-tasks", probe=asked, needs=[Need.NODES, Need.WRITES])
 def queries_cross_nodes(seen: tuple[Asked, ...]) -> Judgement:
     """A query from a caller at any node is answered by a worker that polls at any other."""
     evidence = [f"caller at {one.caller}, worker at {one.worker}: {one.answer.shown}" for one in seen]

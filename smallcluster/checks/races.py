@@ -12,7 +12,7 @@ import requests
 
 from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import text, whole
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.checks.wakes import wakes
 from smallcluster.checks.worker import Worker, finish, task_in
@@ -146,7 +146,13 @@ def _poll_once(worker: Worker, node: str, session: requests.Session, course: Cou
     return completed.ok
 
 
-@check("racing-pollers-share-no-task", "api.leases-in-database", "api.one-owner", probe=race)
+@check(
+    "racing-pollers-share-no-task",
+    "api.leases-in-database",
+    "api.one-owner",
+    probe=race,
+    needs=[Need.NODES, Need.WRITES],
+)
 def racing_pollers_share_no_task(seen: Race) -> Judgement:
     """Pollers that race on all nodes never get the same task twice, and lose none"""
     doubled = [run for run, times in seen.runs.items() if times > 1]

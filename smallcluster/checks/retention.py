@@ -144,7 +144,7 @@ def _rows(live: Live, table: str, run: str) -> int:
     "closed-run-is-pruned",
     "scheduler.prunes",
     probe=pruning,
-    needs=[Need.ENGINE, Need.DATABASE],
+    needs=[Need.ENGINE, Need.DATABASE, Need.WRITES],
     waits=2 * ROUND_SECONDS,
 )
 def closed_run_is_pruned(seen: Pruning) -> Judgement:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import mapping, text
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.checks.rhythm import PATIENCE_SECONDS, ROUND_SECONDS
 from smallcluster.checks.worker import GIVEN, Worker, finish, task_in
@@ -146,6 +146,7 @@ def _body(worker: Worker, due: int) -> JsonBody:
     "due-schedule-fires-once",
     "scheduler.fires-once",
     probe=firing,
+    needs=[Need.WRITES],
     waits=2 * (LEADS_SECONDS[0] + ROUND_SECONDS),
 )
 def due_schedule_fires_once(seen: Firing) -> Judgement:

@@ -8,7 +8,7 @@ from itertools import permutations
 
 from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import mapping, text, whole
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import judge_each, judge_refusals
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
@@ -85,7 +85,7 @@ def _settle(live: Live, crossing: Crossing) -> Crossing:
     return replace(crossing, repeated=finish(live.api(crossing.first), task), described=described)
 
 
-@check("worker-registers", "smoke.register", "shape.external-workers", probe=crossings)
+@check("worker-registers", "smoke.register", "shape.external-workers", probe=crossings, needs=[Need.WRITES])
 def worker_registers(seen: Crossings) -> Judgement:
     """An external worker registers through the balancer."""
 
@@ -101,7 +101,7 @@ def worker_registers(seen: Crossings) -> Judgement:
     )
 
 
-@check("workflow-starts", "smoke.start", probe=crossings)
+@check("workflow-starts", "smoke.start", probe=crossings, needs=[Need.WRITES])
 def workflow_starts(seen: Crossings) -> Judgement:
     """A workflow starts through the balancer."""
 
@@ -119,7 +119,12 @@ def workflow_starts(seen: Crossings) -> Judgement:
 
 
 @check(
-    "task-leased-on-one-node", "smoke.poll-one-node", "api.no-sticky-sessions", "shape.one-database", probe=crossings
+    "task-leased-on-one-node",
+    "smoke.poll-one-node",
+    "api.no-sticky-sessions",
+    "shape.one-database",
+    probe=crossings,
+    needs=[Need.NODES, Need.WRITES],
 )
 def task_leased_on_one_node(seen: Crossings) -> Judgement:
     """The task is leased by a poll to one node directly, whichever node took the start."""
@@ -144,7 +149,13 @@ def task_leased_on_one_node(seen: Crossings) -> Judgement:
     )
 
 
-@check("task-completed-on-other-node", "smoke.complete-other-node", "api.no-sticky-sessions", probe=crossings)
+@check(
+    "task-completed-on-other-node",
+    "smoke.complete-other-node",
+    "api.no-sticky-sessions",
+    probe=crossings,
+    needs=[Need.NODES, Need.WRITES],
+)
 def task_completed_on_other_node(seen: Crossings) -> Judgement:
     """The leased task is completed through another node than the one that leased it."""
 
@@ -160,7 +171,9 @@ def task_completed_on_other_node(seen: Crossings) -> Judgement:
     )
 
 
-@check("run-verified-through-balancer", "smoke.verify-run", "api.history-in-database", probe=crossings)
+@check(
+    "run-verified-through-balancer", "smoke.verify-run", "api.history-in-database", probe=crossings, needs=[Need.WRITES]
+)
 def run_verified_through_balancer(seen: Crossings) -> Judgement:
     """The run is read as completed, with the result that was sent, through the balancer."""
 
@@ -190,7 +203,7 @@ REFUSALS = {
 """Which reasons the protocol gives for each completion that must be refused."""
 
 
-@check("completions-are-fenced", "api.leases-in-database", probe=crossings)
+@check("completions-are-fenced", "api.leases-in-database", probe=crossings, needs=[Need.WRITES])
 def completions_are_fenced(seen: Crossings) -> Judgement:
     """A wrong lease owner, a wrong attempt and a second completion are refused, on whichever node they come"""
     return judge_refusals(seen, REFUSALS)

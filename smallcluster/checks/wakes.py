@@ -12,7 +12,7 @@ from statistics import median
 
 from smallcluster.api import Exchange
 from smallcluster.bodies import text
-from smallcluster.checks.base import Live, check
+from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.checks.worker import HOLD_SECONDS, Worker, finish, task_in
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -99,7 +99,7 @@ def _wake(worker: Worker, number: int, waiting: str, starting: str) -> Wake:
     return wake
 
 
-@check("wakes-cross-nodes", "redis.wake-signals", probe=wakes)
+@check("wakes-cross-nodes", "redis.wake-signals", probe=wakes, needs=[Need.NODES, Need.WRITES])
 def wakes_cross_nodes(seen: tuple[Wake, ...]) -> Judgement:
     """A poll that waits on one node is woken by a start through another, long before any reprobe of the database"""
     across = [wake for wake in seen if wake.waiting != wake.starting]

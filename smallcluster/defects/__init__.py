@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from smallcluster.defects.base import Defect, load_all
 from smallcluster.errors import AskedWronglyError
 
+__all__ = ["Defect", "chosen", "load_all"]
+
 
 def chosen(names: Sequence[str]) -> tuple[Defect, ...]:
     """The defects of these names, or all. Raises AskedWronglyError for a name that none has."""

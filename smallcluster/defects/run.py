@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from smallcluster import checks, interrupts, smoke, visits, waiting
+from smallcluster import interrupts, smoke, visits, waiting
+from smallcluster.checks.run import groups, side_by_side
 from smallcluster.cluster import UP_DEADLINE, Cluster
 from smallcluster.defects.base import Defect
 from smallcluster.defects.plant import Planted, home, plant
@@ -203,9 +204,8 @@ class _Field:
             return
         live = smoke.look_at(self.cluster, self.kept, say)
         try:
-            yield from smoke.side_by_side(live, [check for check in checks.ALL if not check.alone])
-            for check in (check for check in checks.ALL if check.alone):
-                yield from smoke.side_by_side(live, [check])
+            for group in groups():
+                yield from side_by_side(live, group)
         finally:
             live.given_up.set()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from smallcluster.containers import Container
 from smallcluster.contract import BY_ID
 from smallcluster.flavours import Flavour
+from smallcluster.target import Target
 from smallcluster.verdicts import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def print_smoke(report: SmokeReport) -> None:
     out = console()
     for finding in report.findings:
         print_finding(out, finding, report.advice(finding))
+    if report.unjudged:
+        out.print(
+            f"\nRules that nothing here could judge: {', '.join(report.unjudged)}", style="yellow", soft_wrap=True
+        )
     print_ending(out, report)
     _, colour = _MARKS[report.verdict]
     out.print(_verdict_line(report), style=f"bold {colour}", markup=False, soft_wrap=True)
@@ -82,7 +87,8 @@ def _verdict_line(report: SmokeReport) -> str:
     told = {verdict.value: count for verdict, count in counts.items()} | {"warnings": warnings}
     tally = ", ".join(f"{count} {word}" for word, count in told.items() if count)
     settings = report.cluster.settings
-    shape = f"{settings.db.value}, {settings.nodes} nodes"
+    whose = "a target over " if isinstance(report.cluster, Target) else ""
+    shape = f"{whose}{settings.db.value}, {settings.nodes} nodes"
     mark, _ = _MARKS[report.verdict]
     return (
         f"{mark} Verdict: {report.verdict.value.upper()} ({shape}; {tally or 'nothing judged'}; "

@@ -22,6 +22,7 @@ def smoke_as_data(report: SmokeReport) -> dict[str, Any]:
         "schema": SMOKE_SCHEMA,
         "verdict": report.verdict.value,
         "exit_code": int(report.exit_code),
+        "unjudged_rules": list(report.unjudged),
         "checks": [finding_as_data(finding, report.next_step(finding)) for finding in report.findings],
         **ended_as_data(report),
     }

@@ -55,9 +55,10 @@ class Proxied:
 
 @dataclass(frozen=True)
 class Nginx:
-    """A whole configuration, its includes put in."""
+    """A whole configuration, its includes put in. `nodes` are the hosts that it must know, where that is known."""
 
     top: tuple[Directive, ...]
+    nodes: tuple[str, ...] = ()
 
     @property
     def proxied(self) -> list[Proxied]:
@@ -152,6 +153,7 @@ def nginx_passes_to_every_node(seen: Nginx) -> Judgement:
         servers = _servers(seen, place)
         idle = [one for one in servers if {"down", "backup"} & set(one.args)]
         alone = servers if len(servers) == 1 and not _untold(seen, place) else []
+        alone = alone or (servers if set(seen.nodes) - set(map(_host, servers)) else [])
         return idle or alone or (servers if len(servers) > MOST_NODES else [])
 
     judged = _each(seen, wrong, "an upstream with two or three servers, none down or backup",
@@ -159,6 +161,11 @@ def nginx_passes_to_every_node(seen: Nginx) -> Judgement:
     if judged.verdict is Verdict.HOLDS and open_ones:
         return unknown(*open_ones, cause="a name may stand for several nodes: a running cluster shows whether it does.")
     return judged
+
+
+def _host(server: Directive) -> str:
+    """The host of a server line."""
+    return server.args[0].partition(":")[0] if server.args else ""
 
 
 def _servers(seen: Nginx, place: Proxied) -> list[Directive]:

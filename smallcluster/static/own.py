@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from smallcluster import static
@@ -26,10 +27,11 @@ def findings(settings: Settings, compose: Compose) -> list[Finding]:
     Raises ClusterBrokenError where Compose can't read them.
     """
     whole = read(settings, compose)
+    balancer = replace(nginx.read(configuration(whole)), nodes=settings.node_names)
     seen = told_by_line(whole.environments(), rendered(settings))
     return [
         *(one.run(seen) for one in static.OF_ENVIRONMENTS),
-        *(one.run(balancer) for balancer in [nginx.read(configuration(whole))] for one in static.OF_NGINX),
+        *(one.run(balancer) for one in static.OF_NGINX),
         *(one.run(whole) for one in static.OF_COMPOSITION),
     ]
 

@@ -27,6 +27,7 @@ from smallcluster.verdicts import Finding
 
 NAMES = ("server-a", "server-b")
 SETTINGS = {"DW_DEFAULT_NAMESPACE": "default", "APP_VERSION": INFO["version"]}
+OFFERS = frozenset({Need.OUR_ENV, Need.NODES, Need.WRITES})
 CRASHED = "the check could not look"
 
 EARLIER = "an earlier step failed"
@@ -50,7 +51,7 @@ LACKED = {"nodes-run-same-packages": "package_provenance", "worker-token-opens-n
 Findings = Mapping[str, Finding]
 
 
-def live_on(routes: dict[str, str], offers: frozenset[Need] = frozenset({Need.OUR_ENV})) -> Live:
+def live_on(routes: dict[str, str], offers: frozenset[Need] = OFFERS) -> Live:
     lines = {"DW_AUTH_TOKEN": Line("DW_AUTH_TOKEN", TOKEN, "the test", "test")}
     settings = SimpleNamespace(node_names=NAMES, value=lambda name: SETTINGS.get(name, ""), lines=lines)
     cluster = cast("Observed", SimpleNamespace(settings=settings))

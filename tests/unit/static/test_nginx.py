@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,12 @@ def test_what_is_rendered_here_holds(nodes: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "length"), [("90", 90), ("75s", 75), ("5m", 300), ("100ms", 0.1), ("soon", None)])
 def test_lengths_of_time(text: str, length: float | None) -> None:
     assert nginx.seconds(text) == length
+
+
+def test_a_node_that_is_known_to_be_there_must_be_in_the_upstream(tmp_path: Path) -> None:
+    path = tmp_path / "nginx.conf"
+    path.write_text(GOOD.replace("server b:8080;", ""))
+    seen = nginx.read(path)
+    verdicts = {nodes: nginx.nginx_passes_to_every_node.run(replace(seen, nodes=nodes)).verdict.value
+                for nodes in ((), ("a",), ("a", "b"))}  # fmt: skip
+    assert verdicts == {(): "unknown", ("a",): "unknown", ("a", "b"): "broken"}
