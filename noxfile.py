@@ -83,6 +83,15 @@ def steady(session: nox.Session, db: str) -> None:
 
 
 @nox.session(default=False)
+@nox.parametrize("db", ["mysql", "pgsql"], ids=["mysql", "pgsql"])
+def defects(session: nox.Session, db: str) -> None:
+    """Every known defect planted in turn: each must be caught by the checks that it names."""
+    session.install("-e", ".")
+    _need_machine(session)
+    session.run("invoke", "defects", f"--db={db}", *session.posargs, **PATIENT)
+
+
+@nox.session(default=False)
 def fresh(session: nox.Session) -> None:
     """`invoke setup` on a bare Debian in a chroot, with an engine of its own (root, minutes, much disk)."""
     session.install("-e", ".[dev]")

@@ -10,6 +10,7 @@ from smallcluster.checks import admission
 from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
 from smallcluster.checks.leases import LONGEST_LEASE
+from smallcluster.checks.rhythm import patience
 from smallcluster.checks.run import count, run_live
 from smallcluster.cluster import Cluster
 from smallcluster.contract import BY_ID
@@ -123,6 +124,7 @@ def look_at(cluster: Cluster, kept: Evidence, say: Callable[[str], None]) -> Liv
         record=kept.exchange,
         say=say,
         offers=frozenset(Need) - set(missing(cluster.settings)),
+        patience=patience(cluster.settings),
     )
     live.speech = speech_of(live.facts(info_answers))
     return live

@@ -12,6 +12,7 @@ from smallcluster.api import Api, Exchange
 from smallcluster.bodies import mapping
 from smallcluster.checks.base import THROUGH, Live, Need
 from smallcluster.checks.health import info_answers, speech_of
+from smallcluster.checks.rhythm import patience
 from smallcluster.checks.run import run_live
 from smallcluster.containers import BALANCER
 from smallcluster.errors import UnfitTargetError
@@ -39,6 +40,7 @@ def smoke_target(target: Target, progress: Progress, *, strict: bool, began: flo
         record=kept.exchange,
         verify=target.verify,
         offers=frozenset(Need) - absent(target),
+        patience=patience(target.settings),
     )
     findings: list[Finding] = []
 

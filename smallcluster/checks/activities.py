@@ -12,7 +12,7 @@ from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import mapping, mappings, text
 from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import judge_refusals, lacking, refused
-from smallcluster.checks.rhythm import PATIENCE_SECONDS, ROUND_SECONDS
+from smallcluster.checks.rhythm import ROUND_SECONDS
 from smallcluster.checks.worker import Worker, finish, schedule_activity, task_in
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -228,7 +228,7 @@ def lapse(live: Live) -> Lapse:
     task = task_in(leased)
     if not task:
         return Lapse(leased=leased)
-    resumed = worker.wait_for_task(BALANCER, PATIENCE_SECONDS)
+    resumed = worker.wait_for_task(BALANCER, live.patience)
     seconds = time.monotonic() - began
     late = live.api(BALANCER).complete_activity_task(task, task.get("arguments"))
     if following := task_in(resumed):
@@ -258,7 +258,7 @@ def expired_activity_times_out(seen: Lapse) -> Judgement:
         return broken(
             seen.resumed.shown,
             *evidence,
-            expected=f"ActivityTimedOut within {PATIENCE_SECONDS} s",
+            expected="ActivityTimedOut, two rounds of the scheduler later at the latest",
             cause=lacking(seen.resumed) or "the scheduler is down, or its command leaves activity:timeout-enforce out.",
             then="invoke logs --service=scheduler",
         )

@@ -10,7 +10,6 @@ from smallcluster.api import Exchange
 from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.checks.leases import SLACK_SECONDS, lease_of
-from smallcluster.checks.rhythm import PATIENCE_SECONDS
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -65,7 +64,7 @@ def _look(live: Live, worker: Worker, lease: float) -> Budgeted:
     held = [task_in(one) for one in seen.leased]
     if held and len(held) <= LEASES:  # more are broken already
         finish(live.api(live.nodes[-1]), held.pop(0))
-        seen.after = worker.wait_for_task(live.nodes[0], PATIENCE_SECONDS)
+        seen.after = worker.wait_for_task(live.nodes[0], live.patience)
     _tidy(worker, [*held, task_in(seen.after)], wanted)
     return seen
 
@@ -109,7 +108,7 @@ def admission_budget_holds_over_nodes(seen: Budgeted) -> Judgement:
     if not task_in(seen.after):
         return broken(
             *evidence,
-            f"{PATIENCE_SECONDS:g} s after a completion: {seen.after.shown if seen.after else 'no poll'}",
+            f"after a completion: {seen.after.shown if seen.after else 'no poll'}",
             expected="another task, once a lease is free",
             cause="a lease that was completed still counts.",
             then="invoke logs",

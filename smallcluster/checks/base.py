@@ -74,6 +74,8 @@ class Live:
     """Whom to trust where the routes are HTTPS: a file of certificates, or whoever the machine trusts."""
     offers: frozenset[Need] = frozenset(Need)
     """What this cluster lets a probe use; a check that needs more is unknown here."""
+    patience: float = 30.0
+    """How long a look waits for what a scheduler or a node does by and by, in seconds."""
     heard: Heard = field(default_factory=Heard)
     given_up: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for the checks any longer: each ends with the request that it has on its way."""

@@ -11,7 +11,6 @@ from smallcluster.api import Exchange
 from smallcluster.bodies import whole
 from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking, refused
-from smallcluster.checks.rhythm import PATIENCE_SECONDS
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
@@ -81,7 +80,7 @@ def _hand_over(live: Live, first: str, second: str) -> Handover:
     registered = heir.register(second)
     if not registered.ok:
         return replace(seen, leased=registered)
-    again = heir.wait_for_task(second, seen.lease + PATIENCE_SECONDS)
+    again = heir.wait_for_task(second, seen.lease + live.patience)
     seen = replace(seen, again=again, seconds=time.monotonic() - began)
     if not task_in(again):
         return seen

@@ -12,7 +12,6 @@ from smallcluster.bodies import mappings, text, whole
 from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
 from smallcluster.checks.leases import leased_task
-from smallcluster.checks.rhythm import PATIENCE_SECONDS
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
@@ -69,7 +68,7 @@ def _resumed(worker: Worker, take: Take, node: str, other: str) -> Resumed:
     seen = Resumed(node=node, taken=taken, reached=True)
     if not taken.ok:
         return seen
-    again = worker.wait_for_task(other, TIMER_SECONDS + PATIENCE_SECONDS)
+    again = worker.wait_for_task(other, TIMER_SECONDS + worker.live.patience)
     seen = replace(seen, again=again, seconds=time.monotonic() - began)
     if not task_in(again):
         return seen

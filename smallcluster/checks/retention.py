@@ -11,7 +11,7 @@ from smallcluster.api import Exchange
 from smallcluster.bodies import text, whole
 from smallcluster.checks.base import Live, Need, check
 from smallcluster.checks.judging import lacking
-from smallcluster.checks.rhythm import PATIENCE_SECONDS, ROUND_SECONDS
+from smallcluster.checks.rhythm import ROUND_SECONDS
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
 from smallcluster.database import days_ago
@@ -131,7 +131,7 @@ def _pruned(live: Live, run: Run) -> Exchange:
         return f"history:prune to take {run.workflow}" if last.status == 200 else None
 
     with suppress(ClusterBrokenError):  # the judge sees a run that is still there, and says so
-        waiting.until_none("it is pruned", there, deadline=PATIENCE_SECONDS)
+        waiting.until_none("it is pruned", there, deadline=live.patience)
     return last
 
 
@@ -154,7 +154,7 @@ def closed_run_is_pruned(seen: Pruning) -> Judgement:
     if not seen.gone.get("past"):
         return broken(
             f"a run that closed {seen.retention + 1} days ago is still there, {seen.retention} are kept",
-            expected=f"404 for it within {PATIENCE_SECONDS} s",
+            expected="404 for it, two rounds of the scheduler later at the latest",
             cause="the scheduler is down, or its command leaves history:prune out.",
             then="invoke logs --service=scheduler",
         )

@@ -16,7 +16,7 @@ from support.replay import TOKEN, Call, Replayed
 
 from smallcluster import api, checks
 from smallcluster.api import Credentials, Exchange, Speech
-from smallcluster.checks import activities, identity, progress, queries, races, retention, schedules, wakes
+from smallcluster.checks import identity, queries, races, retention, schedules, wakes
 from smallcluster.checks import worker as workers
 from smallcluster.checks.base import Live, Need
 from smallcluster.checks.health import info_answers, speech_of
@@ -55,7 +55,7 @@ def live_on(routes: dict[str, str], offers: frozenset[Need] = OFFERS) -> Live:
     lines = {"DW_AUTH_TOKEN": Line("DW_AUTH_TOKEN", TOKEN, "the test", "test")}
     settings = SimpleNamespace(node_names=NAMES, value=lambda name: SETTINGS.get(name, ""), lines=lines)
     cluster = cast("Observed", SimpleNamespace(settings=settings))
-    return Live(cluster, routes, Credentials(TOKEN, TOKEN, TOKEN), record=_keepable, offers=offers)
+    return Live(cluster, routes, Credentials(TOKEN, TOKEN, TOKEN), record=_keepable, offers=offers, patience=3.0)
 
 
 def _keepable(exchange: Exchange) -> None:
@@ -80,8 +80,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         (races, "TASKS", 20), (races, "DEADLINE_SECONDS", 1.5), (identity, "PAUSE_SECONDS", 0.0),
         (identity, "MOST_REQUESTS", 14),
         (workers, "CROWDED_SECONDS", 0.0), (wakes, "TRIES", 3), (wakes, "LEAD_SECONDS", 0.05),
-        (schedules, "LEADS_SECONDS", (0.6, 1.8)), (schedules, "PATIENCE_SECONDS", 3),
-        (activities, "PATIENCE_SECONDS", 3), (progress, "PATIENCE_SECONDS", 0.1), (queries, "HOLD_SECONDS", 0),
+        (schedules, "LEADS_SECONDS", (0.6, 1.8)), (queries, "HOLD_SECONDS", 0),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 

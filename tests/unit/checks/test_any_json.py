@@ -18,14 +18,10 @@ from smallcluster import checks
 from smallcluster.api import Api, Credentials, JsonBody, Plane
 from smallcluster.checks import (
     activities,
-    admission,
     identity,
-    leases,
     progress,
     queries,
     races,
-    retention,
-    schedules,
     wakes,
     worker,
 )
@@ -71,10 +67,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         (races, "TASKS", 4), (races, "DEADLINE_SECONDS", 0.05), (identity, "PAUSE_SECONDS", 0.0),
         (identity, "MOST_REQUESTS", 14),
         (worker, "CROWDED_SECONDS", 0.0), (wakes, "TRIES", 2), (wakes, "LEAD_SECONDS", 0.0),
-        (schedules, "PATIENCE_SECONDS", 0.02), (activities, "PATIENCE_SECONDS", 0.02), (worker, "HOLD_SECONDS", 0),
-        (activities, "TIMEOUT_SECONDS", 0), (leases, "PATIENCE_SECONDS", 0.02), (progress, "PATIENCE_SECONDS", 0.02),
-        (progress, "TIMER_SECONDS", 0), (queries, "HOLD_SECONDS", 0), (admission, "PATIENCE_SECONDS", 0.02),
-        (retention, "PATIENCE_SECONDS", 0.0), (replay, "ROUND_SECONDS", 0.001),
+        (worker, "HOLD_SECONDS", 0), (activities, "TIMEOUT_SECONDS", 0), (progress, "TIMER_SECONDS", 0),
+        (queries, "HOLD_SECONDS", 0), (replay, "ROUND_SECONDS", 0.001),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 
@@ -120,7 +114,7 @@ def test_no_check_crashes_on_a_field_that_is_any_json(name: str, value: Any) -> 
     values = {"DW_DEFAULT_NAMESPACE": "default", "APP_VERSION": "2.0.0"}
     given = SimpleNamespace(node_names=NAMES, value=lambda name: values.get(name, ""), db=Database.MYSQL, lines={})
     cluster = cast("Observed", SimpleNamespace(settings=given, query=lambda sql: ["0"]))
-    live = Odd(cluster, {}, Credentials(TOKEN, TOKEN, TOKEN), record=lambda exchange: None)
+    live = Odd(cluster, {}, Credentials(TOKEN, TOKEN, TOKEN), record=lambda exchange: None, patience=0.02)
     live.odd = (Eager(hold=0.01), name, value)
     live.speech = speech_of(live.facts(info_answers))
     with ThreadPoolExecutor(max_workers=len(PROVED)) as pool:
