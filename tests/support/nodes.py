@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 from smallcluster.containers import BALANCER
 from support.recorded import Reply
 from support.replay import Call, Replayed
 
+CERTIFICATE = Path(__file__).parent / "tls" / "cert.pem"
+"""Signed by itself, for 127.0.0.1; its key lies beside it and is nobody's secret."""
 GZIPPED_FROM = 1024
 """Answers of this many bytes are compressed (protocol)."""
 
@@ -82,16 +86,22 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def serving(server: Replayed, names: tuple[str, ...], spoil: Spoil = faithful) -> Iterator[dict[str, str]]:
-    """Serve every node and the balancer; gives their base URLs by route."""
+def serving(
+    server: Replayed, names: tuple[str, ...], spoil: Spoil = faithful, *, tls: bool = False
+) -> Iterator[dict[str, str]]:
+    """Serve every node and the balancer; gives their base URLs by route. With `tls`, under the tests' certificate."""
     turn = cycle(names)
     with ExitStack() as stack:
         routes = {}
         for route, nodes in {BALANCER: turn, **{name: cycle([name]) for name in names}}.items():
             listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(Front(server, nodes, spoil)))
             listener.daemon_threads, listener.block_on_close = True, False
+            if tls:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(CERTIFICATE, CERTIFICATE.with_name("key.pem"))
+                listener.socket = context.wrap_socket(listener.socket, server_side=True)
             stack.callback(listener.server_close)
             threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
             stack.callback(listener.shutdown)
-            routes[route] = f"http://127.0.0.1:{listener.server_address[1]}"
+            routes[route] = f"http{'s' * tls}://127.0.0.1:{listener.server_address[1]}"
         yield routes

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from invoke import Exit
-from support.nodes import Raw, faithful, serving
+from support.nodes import CERTIFICATE, Raw, faithful, serving
 from support.recorded import Reply
 from support.replay import TOKEN, Call, Replayed
 
@@ -141,6 +141,20 @@ def test_nobody_answers(tmp_path: Path) -> None:
     report = smoke_target.smoke_target(asked, Progress(), strict=False, began=0.0)
     assert "does not answer" in str(report.problem)
     assert report.exit_code is ExitCode.UNKNOWN
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_certificate_is_trusted_by_its_signers_file_alone(trusted: bool, tmp_path: Path) -> None:
+    with serving(Replayed(), ("server-a", "server-b"), tls=True) as routes:
+        text = GOOD.replace("http://balancer.example:80/", routes[BALANCER])
+        text += f"CA_FILE={CERTIFICATE}\n" if trusted else ""
+        asked = read(tmp_path, text, nodes_unreachable=True, read_only=True)
+        report = smoke_target.smoke_target(asked, Progress(), strict=False, began=0.0)
+    if trusted:
+        assert {one.check: one.verdict.value for one in report.findings}["balancer-health"] == "holds"
+    else:
+        assert "its certificate is not trusted" in str(report.problem)
+        assert "CA_FILE" in str(report.problem)
 
 
 @pytest.mark.parametrize(
