@@ -18,7 +18,10 @@ from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 WHILE_STOPPED = 6
 """Rounds of start, poll and complete that must be served once the node is gone."""
-MOST_ROUNDS = 60
+STOPPED_SECONDS = 2.5
+"""For how long there are such rounds: by then a balancer that left the node out after a failure tries it again."""
+PAUSE_SECONDS = 0.05
+MOST_ROUNDS = 200
 RETURN_SECONDS = 30.0
 """How long the stopped node may take until it answers through the balancer again."""
 
@@ -75,15 +78,17 @@ def _stop(live: Live, node: str, gone: threading.Event, back: threading.Event) -
 
 def _keep_going(worker: Worker, seen: Failover, gone: threading.Event) -> None:
     """Rounds without a pause until enough were made with the node gone."""
-    done_without = 0
+    done_without, since = 0, 0.0
     for number in range(1, MOST_ROUNDS):
-        was_gone = gone.is_set()
-        answers = list(_round(worker, seen, number))
-        if was_gone:
+        if gone.is_set():
+            since = since or time.monotonic()
+        answers = _round(worker, seen, number)
+        if since:
             done_without += 1
             seen.unserved += [one for one in answers if not one.ok]
-        if done_without == WHILE_STOPPED:
+        if since and done_without >= WHILE_STOPPED and time.monotonic() - since > STOPPED_SECONDS:
             return
+        time.sleep(PAUSE_SECONDS)
 
 
 def _round(worker: Worker, seen: Failover, number: int) -> list[Exchange]:
