@@ -40,7 +40,8 @@ def test_what_http_can_tell_holds_and_the_rest_is_unknown(invoke: Invoke, target
     unknown = {check for check, verdict in verdicts.items() if verdict != "holds"}
     assert unknown == {
         "bootstrap-completed-once", "containers-steady", "one-scheduler", "scheduler-passes-ran", "private-services",
-        "closed-run-is-pruned", "expired-lease-goes-to-another-worker", "heartbeat-keeps-a-lease", "balancer-fails-over",
+        "closed-run-is-pruned", "expired-lease-goes-to-another-worker", "heartbeat-keeps-a-lease",
+        "balancer-fails-over",
         "admission-budget-holds-over-nodes", "readiness-follows-the-database", "unmigrated-node-is-not-ready",
         "no-secret-in-logs",
     }  # fmt: skip
