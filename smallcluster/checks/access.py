@@ -21,6 +21,8 @@ class Doors:
     """What one route answers to each kind of caller. The refused ones write nothing."""
 
     route: str
+    tokenless: Exchange
+    """Cluster info, without any token."""
     nobody: Exchange
     """Cluster info, with a token that is nobody's."""
     worker: Exchange
@@ -29,6 +31,8 @@ class Doors:
     """The list of workflows, with the operator's token."""
     foreign: Exchange | None
     """The list of workflows, with the worker's token; None where both roles have the same token."""
+    admin: Exchange | None
+    """A namespace without a name, made with the worker's token; None as above, and where nothing may be written."""
 
 
 def doors(live: Live) -> tuple[Doors, ...]:
@@ -42,12 +46,15 @@ def _knock(live: Live, route: str) -> Doors:
     own, api = live.credentials, live.api(route)
     nobody = replace(api, credentials=Credentials(NOBODYS, NOBODYS, NOBODYS))
     posing = replace(api, credentials=Credentials(own.worker, own.worker, own.worker))
+    writes = Need.WRITES in live.offers and own.worker != own.admin
     return Doors(
         route=route,
+        tokenless=api.get(INFO, "open"),
         nobody=nobody.get(INFO),
         worker=api.get(INFO, "worker"),
         control=api.get("/api/workflows?page_size=1"),
         foreign=None if own.worker == own.control else posing.get("/api/workflows?page_size=1"),
+        admin=posing.post("/api/namespaces", {}, "admin") if writes else None,
     )
 
 
@@ -70,12 +77,14 @@ def _judge(seen: tuple[Doors, ...], wanted: Mapping[str, int], cause: str) -> Ju
 
 @check("credentials-are-the-same-everywhere", "operator.same-credentials", probe=doors, needs=[Need.NODES])
 def credentials_are_the_same_everywhere(seen: tuple[Doors, ...]) -> Judgement:
-    """Balancer and nodes take the same tokens, and turn away a token that is nobody's."""
-    wanted = {"nobody": 401, "worker": 200, "control": 200}
+    """Balancer and nodes take the same tokens, and turn away who has none or nobody's."""
+    wanted = {"tokenless": 401, "nobody": 401, "worker": 200, "control": 200}
     return _judge(seen, wanted, "a node has other tokens than the rest, or takes anybody (DW_AUTH_DRIVER).")
 
 
 @check("worker-token-opens-no-operator-route", "upgrades.role-scoped-auth", probe=doors)
 def worker_token_opens_no_operator_route(seen: tuple[Doors, ...]) -> Judgement:
-    """The worker's token opens no operator's route, at the balancer or at any node."""
-    return _judge(seen, {"foreign": 403}, "a node does not keep roles apart: each token opens everything there.")
+    """The worker's token opens no route of the operator's or the admin's, at the balancer or at any node."""
+    return _judge(
+        seen, {"foreign": 403, "admin": 403}, "a node does not keep roles apart: each token opens everything there."
+    )

@@ -172,6 +172,7 @@ def test_queries_that_fail_on_one_node_too_are_not_blamed_on_the_crossing() -> N
 
 def door(**changed: Any) -> Doors:
     answers: dict[str, Any] = {
+        "tokenless": answer(status=401, reason="unauthorized"), "admin": answer(status=403, reason="forbidden"),
         "nobody": answer(status=401, reason="unauthorized"), "worker": answer(x=1), "control": answer(x=1),
         "foreign": answer(status=403, reason="forbidden"),
     }  # fmt: skip
@@ -183,6 +184,9 @@ def door(**changed: Any) -> Doors:
     [
         ({}, "holds", "holds"),
         ({"nobody": answer(x=1)}, "broken", "holds"),
+        ({"tokenless": answer(x=1)}, "broken", "holds"),
+        ({"admin": answer(status=422, reason="validation_failed")}, "holds", "broken"),
+        ({"admin": None}, "holds", "holds"),
         ({"worker": answer(status=401, reason="unauthorized")}, "broken", "holds"),
         ({"foreign": answer(x=1)}, "holds", "broken"),
         ({"control": answer(status=None)}, "unknown", "holds"),
