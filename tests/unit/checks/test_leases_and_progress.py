@@ -200,7 +200,7 @@ def test_doors(changed: dict[str, Any], same: str, roles: str) -> None:
 
 
 def test_roles_with_one_token_can_not_be_told_apart() -> None:
-    assert worker_token_opens_no_operator_route.judge((door(foreign=None),)).verdict.value == "unknown"
+    assert worker_token_opens_no_operator_route.judge((door(foreign=None, admin=None),)).verdict.value == "unknown"
 
 
 @pytest.mark.parametrize(
