@@ -13,14 +13,14 @@ from smallcluster import engine
 from smallcluster.errors import AskedWronglyError, MachineCannotError
 from smallcluster.flavours import Flavour, flavour_of
 from smallcluster.paths import CHECKOUT
-from smallcluster.recipes import RECIPE_LABEL, SERVER, recipe
+from smallcluster.recipes import RECIPE_LABEL, RELEASES, SERVER, kind_of, recipe
 from smallcluster.versions import version_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image as EngineImage
 
-SERVICES = ("mysql", "pgsql", "redis", "nginx", SERVER)
+SERVICES = ("mysql", "pgsql", "redis", "nginx", SERVER, *RELEASES)
 NAMES_FILE = CHECKOUT / "env" / "images.env"
 Origin = Literal["pulled", "built here", "no registry's"]
 
@@ -138,7 +138,7 @@ def _local(service: str, tag: str) -> str:
 
 def described(client: DockerClient, service: str, ref: str, image: EngineImage) -> Image:
     """What there is to know of an image that is in the engine. Raises where another product is inside."""
-    flavour = flavour_of(client, ref, image) if service == SERVER else None
+    flavour = flavour_of(client, ref, image) if kind_of(service) == SERVER else None
     digests: list[str] = image.attrs.get("RepoDigests") or []
     return Image(
         service=service,

@@ -15,6 +15,9 @@ IMAGES = CHECKOUT / "compose" / "images"
 REFSERVER = CHECKOUT / "refserver"
 BASE = "debian"
 SERVER = "server"
+PREVIOUS, UNFIT = "server_previous", "server_unfit"
+RELEASES = (PREVIOUS, UNFIT)
+"""Other releases of the bundled server: the one before, and a next one that can't be migrated to (releases.py)."""
 
 _SHARED = (IMAGES / "apt-install", CHECKOUT / "scripts" / "build-base.sh")
 _SOURCES = {
@@ -27,7 +30,15 @@ _SOURCES = {
         REFSERVER / "src",
     ),
 }
+for _name in RELEASES:
+    _place = REFSERVER / "releases" / f"{_name.removeprefix('server_')}.toml"
+    _SOURCES[_name] = (*_SOURCES[SERVER], IMAGES / "release", _place)
 _MADE = ("__pycache__", ".egg-info", ".pyc")
+
+
+def kind_of(name: str) -> str:
+    """What is inside: each release of the server is a server."""
+    return SERVER if name in RELEASES else name
 
 
 def sources(name: str) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallcluster.errors import MachineCannotError
 from smallcluster.paths import STATE
-from smallcluster.recipes import IMAGE_LABEL, SERVER
+from smallcluster.recipes import IMAGE_LABEL, SERVER, kind_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -45,7 +45,7 @@ QUESTIONS: Mapping[str, Question] = {
 
 def judge(service: str, ref: str, said: str) -> str:
     """The version in what a program said. Raises MachineCannotError when it is another product."""
-    question = QUESTIONS[service]
+    question = QUESTIONS[kind_of(service)]
     found = question.answer.search(said)
     if found and "mariadb" not in said.lower():
         return found[1]
@@ -63,7 +63,7 @@ def version_of(client: DockerClient, service: str, ref: str, image: EngineImage)
     A published server image holds no reference server to ask: its label is what there is, and the word
     "label" says so; a running node tells more. Raises MachineCannotError when another product is inside.
     """
-    if service == SERVER and image.labels.get(IMAGE_LABEL) != SERVER:
+    if kind_of(service) == SERVER and image.labels.get(IMAGE_LABEL) != SERVER:
         stated = image.labels.get("org.opencontainers.image.version")
         return f"{stated} (label)" if stated else "not stated"
     return remembered(service, str(image.id)) or _asked(client, service, ref, str(image.id))
@@ -79,7 +79,7 @@ def ask(client: DockerClient, service: str, ref: str, image_id: str) -> str:
     """Start the image's program with the question for its version, and return what it prints."""
     from docker.errors import DockerException
 
-    program, *arguments = QUESTIONS[service].command
+    program, *arguments = QUESTIONS[kind_of(service)].command
     try:
         return run(client, image_id, program, arguments)
     except DockerException as error:

@@ -25,24 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from smallcluster.contract import BY_ID
+from smallcluster.edits import Edit
 from smallcluster.settings import Settings
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 _KEYS = {"says", "breaks", "caught_by", "files_only", "env", "patch", "nginx", "compose"}
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One text that stands once in a file, and what stands there instead."""
-
-    old: str
-    new: str
-
-    def applied(self, text: str) -> str:
-        """The text with the edit in it. Raises ValueError where the old text does not stand there exactly once."""
-        if text.count(self.old) != 1:
-            raise ValueError(f"stands there {text.count(self.old)} times, not once: {self.old!r}")
-        return text.replace(self.old, self.new)
 
 
 @dataclass(frozen=True)

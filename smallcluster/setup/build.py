@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from smallcluster import engine
 from smallcluster.images import names
-from smallcluster.recipes import BASE, IMAGE_LABEL, IMAGES, RECIPE_LABEL, recipe
+from smallcluster.recipes import BASE, IMAGE_LABEL, IMAGES, RECIPE_LABEL, RELEASES, kind_of, recipe
 from smallcluster.setup import wheels
 from smallcluster.setup.install import SCRIPTS
 from smallcluster.setup.workshop import Limits, Workshop
@@ -47,12 +47,13 @@ def build_command(service: str, tag: str, base: str, context: Path) -> list[str]
     """The command line of one build. The engine's own builder runs it, which knows the local base image."""
     command = ["docker", "buildx", "build", "--builder", engine.endpoint().context, "--load"]
     command += ["--network", "host", "--build-arg", f"BASE={base}"]
-    command += ["--label", f"{IMAGE_LABEL}={service}", "--label", f"{RECIPE_LABEL}={recipe(service)}"]
+    command += ["--label", f"{IMAGE_LABEL}={kind_of(service)}", "--label", f"{RECIPE_LABEL}={recipe(service)}"]
+    dockerfile = IMAGES / "release" / "Dockerfile" if service in RELEASES else context / service / "Dockerfile"
     if bundle := certificates():
         command += ["--secret", f"id=certificates,src={bundle}"]
     for proxy in apt_proxies():
         command += ["--build-arg", proxy]  # the value comes from the environment, so no process list shows it
-    return [*command, "--file", str(context / service / "Dockerfile"), "--tag", tag, str(context)]
+    return [*command, "--file", str(dockerfile), "--tag", tag, str(context)]
 
 
 def certificates() -> str | None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from smallcluster import engine
+from smallcluster import engine, releases
 from smallcluster.errors import MachineCannotError
 from smallcluster.images import current, find, names
-from smallcluster.recipes import BASE, IMAGES, SERVER
+from smallcluster.recipes import BASE, IMAGES, RELEASES, SERVER
 from smallcluster.setup import apt
 from smallcluster.setup.build import build_base, build_image, lay_out_server
 from smallcluster.setup.install import install, install_debootstrap, own_suites, start_engine
@@ -53,7 +53,10 @@ def supply_images(workshop: Workshop, machine: Machine, services: Sequence[str])
             architecture = engine.facts(client).architecture
             make_base = partial(_base, workshop, client, machine, puller, architecture)
             before = [find(client, names()[service].local) for service in rest]
-            _build(workshop, rest, make_base, architecture)
+            own = [service for service in rest if service not in RELEASES]
+            if own:
+                _build(workshop, own, make_base, architecture)
+            _build_releases(workshop, [service for service in rest if service in RELEASES])
             remove_superseded(client, [image for image in before if image])
             remove_old_servers(client)
 
@@ -73,11 +76,12 @@ def remove_old_servers(client: DockerClient) -> None:
     """Remove the oldest of the node images that other revisions left; the engine keeps what is in use."""
     from docker.errors import APIError
 
-    repository = names()[SERVER].local.rpartition(":")[0]
-    newest_first = sorted(client.images.list(repository), key=lambda image: image.attrs["Created"], reverse=True)
-    for image in newest_first[KEPT_SERVERS:]:
-        with suppress(APIError):
-            client.images.remove(str(image.id))
+    for name in (SERVER, *RELEASES):
+        repository = names()[name].local.rpartition(":")[0]
+        newest_first = sorted(client.images.list(repository), key=lambda image: image.attrs["Created"], reverse=True)
+        for image in newest_first[KEPT_SERVERS:]:
+            with suppress(APIError):
+                client.images.remove(str(image.id))
 
 
 def _base(workshop: Workshop, client: DockerClient, machine: Machine, puller: Puller, architecture: str) -> str:
@@ -125,6 +129,15 @@ def _build(workshop: Workshop, services: Sequence[str], base: Callable[[], str],
             workshop.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _build_releases(workshop: Workshop, wanted: Sequence[str]) -> None:
+    """Build other releases of the server on top of the one that stands here, which is there by now."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for release in wanted:
+        with TemporaryDirectory(prefix="release-", dir=LOGS) as folder:
+            releases.lay_out(release, Path(folder))
+            build_image(workshop, release, names()[SERVER].local, Path(folder))
 
 
 def _submit_layout(

@@ -21,6 +21,7 @@ def test_made_here_changed_there_seen_by_both(cluster: Cluster) -> None:
     name = fresh()
     made = cluster.a.post("/namespaces", name=name.upper(), description="Größe \U0001f4a9")
     assert (made.status, made.body["name"], made.body["retention_days"]) == (201, name, 30)
+    assert made.body["retention_mode"] == "bounded"
     assert "control_plane" not in made.body
     changed = cluster.b.put(f"/namespaces/{name}", retention_days=7)
     assert (changed.status, changed.body["retention_days"]) == (200, 7)
@@ -54,6 +55,7 @@ def test_made_by_many_at_once_is_made_once(cluster: Cluster) -> None:
         ("name", {}), ("name", {"name": ""}), ("name", {"name": "a b"}), ("name", {"name": "n" * 129}),
         ("name", {"name": "é"}), ("name", {"name": "a\n"}), ("name", {"name": ["a"]}), ("name", {"name": "\0"}),
         ("retention_days", {"retention_days": 0}), ("retention_days", {"retention_days": 366}),
+        ("retention_mode", {"retention_mode": "never"}), ("retention_mode", {"retention_mode": ["forever"]}),
         ("retention_days", {"retention_days": "7"}), ("retention_days", {"retention_days": True}),
         ("description", {"description": "d" * 1001}), ("description", {"description": {}}),
     ],
@@ -138,3 +140,21 @@ def test_each_has_its_own_retention(cluster: Cluster) -> None:
     cluster.execute(f"update workflow_runs set closed_at = closed_at - {ago} where namespace in ('{short}', '{long}')")
     assert cluster.run_pass("history:prune") == (0, ["history:prune: 1 pruned, 0 skipped, 0 failed."])
     assert [cluster.b.inside(name).get(f"/workflows/{name}").status for name in (short, long)] == [404, 200]
+
+
+def test_one_that_keeps_for_ever_is_not_pruned_until_it_is_bounded(cluster: Cluster) -> None:
+    name = fresh()
+    client = cluster.a.inside(name)
+    made = client.post("/namespaces", name=name, retention_days=1, retention_mode="forever")
+    assert (made.status, made.body["retention_mode"]) == (201, "forever")
+    client.register("w", name)
+    client.start(name, workflow_id=name)
+    client.complete(client.poll("w", name).body["task"])
+    ago = "interval '2 days'" if cluster.kind == "pgsql" else "interval 2 day"
+    cluster.execute(f"update workflow_runs set closed_at = closed_at - {ago} where namespace = '{name}'")
+    cluster.run_pass("history:prune")
+    assert cluster.b.inside(name).get(f"/workflows/{name}").status == 200
+    changed = cluster.b.put(f"/namespaces/{name}", retention_mode="bounded")
+    assert (changed.body["retention_mode"], changed.body["retention_days"]) == ("bounded", 1)
+    cluster.run_pass("history:prune")
+    assert cluster.b.inside(name).get(f"/workflows/{name}").status == 404

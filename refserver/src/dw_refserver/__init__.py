@@ -3,4 +3,4 @@
 Requests come in through `http`, are judged by `engine`, kept by `store` and announced by `wake`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -45,8 +45,12 @@ async def change(call: Call) -> Answer:
 def _changes(fields: Fields) -> dict[str, Any]:
     """The columns that the body speaks of. A description can be taken away, a retention can't."""
     description, days = fields.prose("description"), fields.whole("retention_days", 1, 365)
-    told = {"description": description} if "description" in fields.body else {}
-    return told if days is None else {**told, "retention_days": days}
+    told = {"retention_days": days, "retention_mode": fields.choice("retention_mode", namespaces.RETENTION_MODES)}
+    given = {name: value for name, value in told.items() if value is not None}
+    return given | ({"description": description} if "description" in fields.body else {})
+
+
+_TOLD = ("name", "description", "retention_days", "retention_mode", "status")
 
 
 async def _found(call: Call, name: str) -> Row[Any]:
@@ -57,6 +61,6 @@ async def _found(call: Call, name: str) -> Row[Any]:
 
 
 def _body(row: Row[Any]) -> dict[str, Any]:
-    told = {name: getattr(row, name) for name in ("name", "description", "retention_days", "status")}
+    told = {name: getattr(row, name) for name in _TOLD}
     moments = {"created_at": iso(row.created_at), "updated_at": iso(row.updated_at)}
     return {**told, "external_payload_storage": None, **moments}

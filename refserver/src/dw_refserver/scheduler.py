@@ -90,6 +90,8 @@ async def prune_history(db: Database, limit: int, _: Announcer) -> Tally:
     tally, events = Tally(), 0
     found = await namespaces.every(db)
     for namespace in random.sample(found, len(found)):  # by lot, so that a busy one starves no other
+        if namespace.retention_mode == namespaces.FOREVER:
+            continue
         name, days = namespace.name, namespace.retention_days
         left = min(limit - tally.done - len(tally.failures), _PER_NAMESPACE)
         try:

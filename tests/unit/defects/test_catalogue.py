@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from smallcluster import checks, defects, render, static
-from smallcluster.defects.base import Defect, Edit, load
+from smallcluster.defects.base import Defect, load
 from smallcluster.defects.plant import SERVER
+from smallcluster.edits import Edit
 from smallcluster.errors import AskedWronglyError
 from smallcluster.settings import load as settings_of
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from smallcluster.defects.base import Defect, Edit, Patch, containers_of
+from smallcluster.defects.base import Defect, Patch, containers_of
 from smallcluster.defects.plant import plant
 from smallcluster.defects.run import Trial, told
+from smallcluster.edits import Edit
 from smallcluster.settings import Settings, load
 
 DEFECT = Defect(id="one", says="One.", breaks=("api.one-owner",), caught_by=("a", "b"))

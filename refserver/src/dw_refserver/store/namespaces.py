@@ -12,8 +12,11 @@ from dw_refserver.store.database import Database
 from dw_refserver.store.dialect import now
 from dw_refserver.store.tables import metadata, namespaces
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema version that this code works with: the newest migration."""
+
+BOUNDED, FOREVER = RETENTION_MODES = ("bounded", "forever")
+"""Whether closed runs are kept for a namespace's retention or for ever."""
 
 _VERSION = table("alembic_version", column("version_num", String))
 _TABLES = table("tables", column("table_name", String), column("table_schema", String), schema="information_schema")
@@ -37,9 +40,12 @@ async def every(db: Database) -> Sequence[Row[Any]]:
     return await db.all(_ALL)
 
 
-async def create(db: Database, namespace: str, description: str | None, retention_days: int) -> bool:
+async def create(
+    db: Database, namespace: str, description: str | None, retention_days: int, retention_mode: str = BOUNDED
+) -> bool:
     """Create the namespace; false if it is there."""
-    row = {"name": namespace, "description": description, "retention_days": retention_days, "status": "active"}
+    row: dict[str, Any] = {"name": namespace, "description": description, "status": "active"}
+    row |= {"retention_days": retention_days, "retention_mode": retention_mode}
     try:
         await db.run(insert(namespaces).values(**row, created_at=now(), updated_at=now()))
     except IntegrityError:

@@ -84,7 +84,7 @@ namespaces = _table(
     Column("name", String(128), primary_key=True),
     *_texts(1000, "description", nullable=True),
     *_numbers("retention_days"),
-    *_texts(32, "status"),
+    *_texts(32, "retention_mode", "status"),
     *_moments("created_at", "updated_at"),
 )
 
