@@ -27,12 +27,16 @@ from smallcluster.checks import (
 )
 from smallcluster.checks.base import Check
 
-ALL: tuple[Check[Any], ...] = (
+FIRST: tuple[Check[Any], ...] = (
     health.balancer_health,
     health.balancer_ready,
     health.balancer_cluster_info,
     health.nodes_ready,
     health.nodes_reach_redis,
+)
+"""What answers at all, and whether it says that it is ready."""
+ALL: tuple[Check[Any], ...] = (
+    *FIRST,
     readiness.readiness_follows_the_database,
     readiness.unmigrated_node_is_not_ready,
     identity.nodes_have_own_ids,

@@ -43,9 +43,13 @@ def count(findings: Sequence[Finding]) -> str:
 
 
 def groups() -> list[list[Check[Any]]]:
-    """All checks, by what runs at a time: first those that may run side by side, then each that must be alone."""
+    """All checks, by what runs at a time: what answers at all, then all that may run side by side, then each alone.
+
+    Readiness has its own time limits in a node; asked for while everything else begins, a busy machine could miss them.
+    """
     alone = [[check] for check in checks.ALL if check.alone]
-    return [[check for check in checks.ALL if not check.alone], *alone]
+    rest = [check for check in checks.ALL if not check.alone and check not in checks.FIRST]
+    return [list(checks.FIRST), rest, *alone]
 
 
 def side_by_side(live: Live, wanted: Sequence[Check[Any]]) -> Iterator[Finding]:
