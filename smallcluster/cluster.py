@@ -253,13 +253,14 @@ class Cluster:
         raw: bytes = handle.logs(stdout=True, stderr=True, timestamps=True, tail=tail)
         return raw.decode(errors="replace")
 
-    def query(self, sql: str) -> list[str]:
-        """Run one SQL statement with the database's own client in its container; a line per row, tabs between columns.
+    def query(self, sql: str, name: str = "") -> list[str]:
+        """Run SQL with the database's own client in its container; a line per row, tabs between columns.
 
-        For what no API can do, on this checkout's own cluster only. Raises MachineCannotError where the client
+        In the application's database, or in the named one of the same server. For what no API can do, on this
+        checkout's own cluster only. Raises MachineCannotError where the client
         can't be run, ClusterBrokenError where the database refuses.
         """
-        return self._in_database(database.client_command(self.settings.db, sql))
+        return self._in_database(database.client_command(self.settings.db, sql, name))
 
     def _in_database(self, command: Sequence[str]) -> list[str]:
         container = self.containers().get("database")

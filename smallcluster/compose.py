@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, BinaryIO
 
 from smallcluster import interrupts
 from smallcluster.errors import MachineCannotError
@@ -26,6 +28,25 @@ class Outcome:
     def tail(self) -> str:
         """The last lines, for a message."""
         return "\n".join(self.output.strip().splitlines()[-8:])
+
+
+@dataclass(frozen=True, slots=True)
+class Piped:
+    """A Compose command that runs, its output to be read."""
+
+    process: subprocess.Popen[bytes]
+    words: BinaryIO
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """What it writes."""
+        return self.process.stdout
+
+    def finished(self) -> tuple[str, int]:
+        """Wait for its end: the end of what it said on its standard error, and its status."""
+        status = self.process.wait()
+        self.words.seek(0)
+        return self.words.read().decode(errors="replace").strip()[-2000:], status
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,27 @@ class Compose:
             )
         return Outcome(process.returncode, output)
 
+    @contextmanager
+    def piped(self, *arguments: str, deadline: float, stdin: BinaryIO | None = None) -> Iterator[Piped]:
+        """Run it with its standard output, and input, as bytes; ended at the deadline, or when the block ends early."""
+        with TemporaryFile() as words, ExitStack() as ending:
+            with interrupts.deferred():
+                process = subprocess.Popen(
+                    self.argv(arguments),
+                    stdin=stdin or subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=words,
+                    env=self.environment(),
+                    start_new_session=True,
+                )
+                ending.callback(_end, process)
+                late = threading.Timer(deadline, _end, (process,))
+                ending.callback(late.cancel)
+                late.start()
+            assert process.stdout is not None  # noqa: S101 - it was asked for above
+            with process.stdout:
+                yield Piped(process, words)
+
     def _spawn(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             self.argv(arguments),
@@ -107,7 +149,7 @@ def _end_late(process: subprocess.Popen[str], expired: threading.Event) -> None:
     _end(process)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[Any]) -> None:
     """End the child and its children, if it still runs: first politely, then not."""
     with interrupts.shielded():
         for number in (signal.SIGTERM, signal.SIGKILL):

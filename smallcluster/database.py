@@ -5,13 +5,14 @@ from __future__ import annotations
 from smallcluster.settings import Database
 
 _PGSQL = (
-    'PGPASSWORD="$POSTGRES_PASSWORD" exec psql --host=127.0.0.1 --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" '
+    'PGPASSWORD="$POSTGRES_PASSWORD" exec psql --host=127.0.0.1 --username="$POSTGRES_USER" '
+    '--dbname="${2:-$POSTGRES_DB}" '
     "--no-psqlrc --quiet --no-align --tuples-only --field-separator=\"$(printf '\\t')\" --set=ON_ERROR_STOP=1 "
     '--command="$1"'
 )
 _MYSQL = (
     'MYSQL_PWD="$MYSQL_PASSWORD" exec mysql --protocol=tcp --host=127.0.0.1 --user="$MYSQL_USER" --batch '
-    '--skip-column-names --execute="$1" "$MYSQL_DATABASE"'
+    '--skip-column-names --execute="$1" "${2:-$MYSQL_DATABASE}"'
 )
 
 _MYSQL_ROOT = (
@@ -19,13 +20,54 @@ _MYSQL_ROOT = (
 )
 
 
-def client_command(db: Database, sql: str) -> list[str]:
+def client_command(db: Database, sql: str, name: str = "") -> list[str]:
     """The command, for inside the database's container, that runs one statement as the application's user.
+
+    In the application's database, or in another one of the same server.
 
     The password is taken from the container's own environment, so that no process list shows it.
     """
     script = _PGSQL if db is Database.PGSQL else _MYSQL
-    return ["sh", "-c", script, "client", sql]
+    return ["sh", "-c", script, "client", sql, name]
+
+
+_DUMPS = {
+    Database.PGSQL: 'PGPASSWORD="$POSTGRES_PASSWORD" exec pg_dump --host=127.0.0.1 --username="$POSTGRES_USER" '
+    '--dbname="$POSTGRES_DB" --no-password --format=custom',
+    Database.MYSQL: 'MYSQL_PWD="$MYSQL_PASSWORD" exec mysqldump --protocol=tcp --host=127.0.0.1 '
+    '--user="$MYSQL_USER" --single-transaction --no-tablespaces --hex-blob --set-gtid-purged=OFF "$MYSQL_DATABASE"',
+}
+_RESTORES = {
+    Database.PGSQL: 'PGPASSWORD="$POSTGRES_PASSWORD" exec pg_restore --host=127.0.0.1 --username="$POSTGRES_USER" '
+    '--no-password --no-owner --exit-on-error --dbname="$1"',
+    Database.MYSQL: 'MYSQL_PWD="$MYSQL_PASSWORD" exec mysql --protocol=tcp --host=127.0.0.1 --user="$MYSQL_USER" "$1"',
+}
+
+
+def dump_script(db: Database) -> str:
+    """A shell script, for inside the database's container, that writes the whole database to its standard output."""
+    return _DUMPS[db]
+
+
+def restore_script(db: Database) -> str:
+    """The script that reads such a dump from its standard input, into the database that its argument names."""
+    return _RESTORES[db]
+
+
+def tables_query(db: Database) -> str:
+    """The names of all tables, a row each."""
+    here = "current_schema()" if db is Database.PGSQL else "database()"
+    return f"select table_name from information_schema.tables where table_schema = {here} order by 1"  # noqa: S608
+
+
+def checksum_query(db: Database, table: str) -> str:
+    """Two statements: a table's number of rows; then its name and a checksum that doesn't depend on their order."""
+    if db is Database.PGSQL:
+        each = "md5(one::text)"
+        checksum = f"select '{table}', coalesce(md5(string_agg({each}, '' order by {each})), '') from {table} one"  # noqa: S608
+    else:
+        checksum = f"checksum table {table} extended"
+    return f"select count(*) from {table}; {checksum}"  # noqa: S608
 
 
 def making_command(db: Database, name: str, user: str) -> list[str]:

@@ -1,0 +1,82 @@
+"""A backup of a cluster's database: taken by its own tool, restored beside it, compared table by table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smallcluster.cluster import Cluster
+from smallcluster.errors import ClusterBrokenError, MachineCannotError
+from smallcluster.images import resolve
+from smallcluster.rehearsal import backup
+from smallcluster.rehearsal.backup import Backup, Table
+from smallcluster.settings import load
+
+from .conftest import Invoke
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def cluster(invoke: Invoke, db: str, client: Any) -> Iterator[Cluster]:
+    """A cluster with what a smoke leaves in it."""
+    invoke("down", f"--db={db}")
+    assert invoke("smoke", f"--db={db}", "--keep").code == 0
+    yield Cluster(settings=load(db, exported={}), images=resolve([db, "redis", "nginx", "server"]), client=client)
+    assert invoke("down", f"--db={db}").code == 0
+
+
+@pytest.fixture(scope="module")
+def taken(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Backup, dict[str, Table]]:
+    """A backup, and what the tables held when nothing wrote to them."""
+    for service in ("server-a", "server-b", "scheduler"):
+        cluster.client.containers.get(cluster.containers()[service].id).stop(timeout=5)
+    held = backup.tables(cluster)
+    return backup.take(cluster, tmp_path_factory.mktemp("backup") / "before.dump"), held
+
+
+def test_it_is_whole_private_and_can_be_restored(cluster: Cluster, taken: tuple[Backup, dict[str, Table]]) -> None:
+    made, held = taken
+    assert held["workflow_runs"].rows > 200
+    assert made.size == made.path.stat().st_size > 10_000
+    assert made.path.stat().st_mode & 0o777 == 0o600
+    proof = backup.prove(cluster, made, held)
+    assert proof.differing == ()
+    assert proof.tables == held
+    assert len(cluster.query("select 1")) == 1, "the cluster's own database is as it was"
+
+
+def test_a_row_more_or_another_value_is_seen(cluster: Cluster, taken: tuple[Backup, dict[str, Table]]) -> None:
+    made, held = taken
+    cluster.query("update workflow_namespaces set description = 'changed since' where name = 'default'")
+    now = backup.tables(cluster)
+    assert {name for name in held if now[name] != held[name]} == {"workflow_namespaces"}
+    proof = backup.prove(cluster, made, now | {"gone": Table(1, "x")})
+    assert [line.partition(":")[0] for line in proof.differing] == ["gone", "workflow_namespaces"]
+    assert "no such table restored" in proof.differing[0]
+
+
+def test_a_file_that_was_changed_is_not_restored(
+    cluster: Cluster, taken: tuple[Backup, dict[str, Table]], tmp_path: Path
+) -> None:
+    copy = replace(taken[0], path=tmp_path / "copy.dump")
+    copy.path.write_bytes(taken[0].path.read_bytes()[:-1])
+    with pytest.raises(ClusterBrokenError, match="is not what was written"):
+        backup.restore(cluster, copy, "nowhere")
+    with pytest.raises(ClusterBrokenError, match="is not what was written"):
+        backup.verify(replace(copy, path=tmp_path / "none.dump"))
+
+
+def test_what_cannot_be_written_or_dumped_leaves_no_file(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(MachineCannotError):
+        backup.take(cluster, Path("/proc/none/x.dump"))
+    with pytest.raises(MachineCannotError, match="can't be written"):
+        backup.take(cluster, Path("/dev/full/x.dump"))
+    cluster.client.containers.get(cluster.containers()["database"].id).stop(timeout=10)
+    with pytest.raises(ClusterBrokenError, match="could not be dumped"):
+        backup.take(cluster, tmp_path / "x.dump")
+    assert list(tmp_path.iterdir()) == []
