@@ -155,6 +155,35 @@ def defects(_: Context, only: list[str], db: str = "", json: bool = False, debug
     verbs.defects(db=db, only=only, json=json, debug=debug)
 
 
+@task(
+    help={
+        "db": _DB,
+        "from": "the image to upgrade from (default: the one that runs, else the bundled server's previous release)",
+        "to": "the image to upgrade to (default: the bundled server as it stands here)",
+        "nodes": _NODES,
+        "plan": "print the plan and do nothing",
+        "yes": "do not ask before it is run",
+        "force": "also to an image that is not newer",
+        "json": _JSON,
+        "debug": _DEBUG,
+    }
+)
+def rehearse(
+    _: Context,
+    db: str = "",
+    from_: str = "",
+    to: str = "",
+    nodes: str = "",
+    plan: bool = False,
+    yes: bool = False,
+    force: bool = False,
+    json: bool = False,
+    debug: bool = False,
+) -> None:
+    """Rehearse a stop-the-world upgrade: with work in flight, each step verified, downtime measured."""
+    verbs.rehearse(db=db, from_=from_, to=to, nodes=nodes, plan=plan, yes=yes, force=force, json=json, debug=debug)
+
+
 @task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})
 def status(_: Context, db: str = "", json: bool = False, debug: bool = False) -> None:
     """Show what runs: states, health, restarts, addresses."""

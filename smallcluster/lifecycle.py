@@ -79,6 +79,11 @@ def start(cluster: Cluster, progress: Progress) -> None:
     render.render(cluster.settings)
     (cluster.settings.folder / DEFECT_MARK).unlink(missing_ok=True)
     cluster.up(progress)
+    remember(cluster)
+
+
+def remember(cluster: Cluster) -> None:
+    """Remember which files a cluster was started from."""
     files.write_private(cluster.settings.folder / "started.json", json.dumps(_digests(cluster), indent=2) + "\n")
 
 

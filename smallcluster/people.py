@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from smallcluster import engine, interrupts
-from smallcluster.errors import ExitCode, InterruptedRunError, MachineCannotError, PersonError
+from smallcluster.errors import AskedWronglyError, ExitCode, InterruptedRunError, MachineCannotError, PersonError
 
 
 def run(body: Callable[[], ExitCode], *, debug: bool, as_json: bool = False) -> None:
@@ -27,6 +27,16 @@ def run(body: Callable[[], ExitCode], *, debug: bool, as_json: bool = False) -> 
     code = _guarded(body, debug=debug, as_json=as_json)
     if code is not ExitCode.HOLDS:
         raise Exit(code=int(code))
+
+
+def confirm(question: str, *, then: str) -> None:
+    """Ask a person, whose silence is a no. Raises AskedWronglyError where the answer is no, or nobody is there."""
+    if not sys.stdin.isatty():
+        raise AskedWronglyError("Nobody is there to be asked.", why="this is no terminal.", then=then)
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise AskedWronglyError("Nothing was done.", why="the answer was not yes.", then=then)
 
 
 def _guarded(body: Callable[[], ExitCode], *, debug: bool, as_json: bool) -> ExitCode:

@@ -27,14 +27,20 @@ def render(settings: Settings) -> list[Path]:
 
     Env files are mode 0600. Raises AskedWronglyError where a value can't be used in a configuration.
     """
+    written = render_env(settings)
+    nginx = settings.folder / "nginx" / "nginx.conf"
+    files.write_public(nginx, nginx_conf(settings))
+    return [*written, nginx]
+
+
+def render_env(settings: Settings) -> list[Path]:
+    """Write the env files alone; returns their paths."""
     written = []
     for name, values in env_files(settings).items():
         path = settings.folder / "env" / f"{name}.env"
         files.write_private(path, envfile.text_of(values, f"Rendered for {name} by `invoke render`."))
         written.append(path)
-    nginx = settings.folder / "nginx" / "nginx.conf"
-    files.write_public(nginx, nginx_conf(settings))
-    return [*written, nginx]
+    return written
 
 
 def env_files(settings: Settings) -> dict[str, dict[str, str]]:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +228,63 @@ def defects(*, db: str, only: Sequence[str], json: bool, debug: bool) -> None:
         return report.exit_code
 
     people.run(body, debug=debug, as_json=json)
+
+
+def rehearse(
+    *, db: str, from_: str, to: str, nodes: str, plan: bool, yes: bool, force: bool, json: bool, debug: bool
+) -> None:
+    """`invoke rehearse`."""
+
+    def body() -> ExitCode:
+        from smallcluster.rehearsal import run
+        from smallcluster.report import rehearsal as reports
+
+        began, progress = time.monotonic(), _progress()
+        before, after = _pair(db, from_, to, nodes, progress)
+        planned = run.make_plan(before, after, force=force)
+        if plan:
+            _print(jsonlib.dumps(planned.as_data(), indent=2)) if json else reports.print_plan(planned)
+            return ExitCode.HOLDS
+        if not yes:
+            reports.print_plan(planned)
+            people.confirm("Run this plan?", then="repeat the command with --yes, or with --plan to see it alone.")
+        with locks.exclusive(before.settings.db, "rehearse"):
+            report = run.rehearse(before, after, planned, progress, began=began)
+        data = reports.rehearsal_as_data(report)
+        report.evidence.json("report", data)
+        if json:
+            _print(jsonlib.dumps(data, indent=2))
+        else:
+            reports.print_rehearsal(report)
+        return report.exit_code
+
+    people.run(body, debug=debug, as_json=json)
+
+
+def _pair(db: str, from_: str, to: str, nodes: str, progress: Progress) -> tuple[Cluster, Cluster]:
+    """The cluster as it is or would be, and as it shall be: two images, two versions, one project."""
+    from smallcluster.images import names
+    from smallcluster.recipes import PREVIOUS, SERVER
+
+    before = _release(db, nodes, from_ or ("" if _runs(db) else names()[PREVIOUS].local), progress)
+    after = _release(db, str(before.settings.nodes), to or names()[SERVER].local, progress)
+    return before, after
+
+
+def _runs(db: str) -> bool:
+    return bool(read_containers(engine.connect(), project_name(database_named(db))))
+
+
+def _release(db: str, nodes: str, image: str, progress: Progress) -> Cluster:
+    """A cluster of an image, whose APP_VERSION is what the program in the image says of itself, where it says it."""
+    cluster = _cluster(db, nodes_asked(nodes), progress, image)
+    version = cluster.images["server"].version
+    if not version[:1].isdigit() or "APP_VERSION" in os.environ:
+        return cluster
+    exported = {**os.environ, "APP_VERSION": version.partition(" ")[0]}
+    published = cluster.images["server"].flavour == "published"
+    settings = load(db, nodes=cluster.settings.nodes, exported=exported, published=published)
+    return replace(cluster, settings=settings)
 
 
 def status(*, db: str, json: bool, debug: bool) -> None:

@@ -176,7 +176,7 @@ def _steady(container: Container) -> bool:
 )  # fmt: skip
 def one_scheduler(seen: Topology) -> Judgement:
     """Exactly one container runs the maintenance loop."""
-    running = [one for one in seen.containers.values() if one.running and _is_scheduler(one)]
+    running = [one for one in seen.containers.values() if one.running and is_scheduler(one)]
     evidence = [f"{one.service}: {' '.join(one.command)}" for one in running]
     if len(running) == 1:
         return holds(*evidence)
@@ -233,7 +233,8 @@ def private_services(seen: Privacy) -> Judgement:
     return holds(*evidence)
 
 
-def _is_scheduler(container: Container) -> bool:
+def is_scheduler(container: Container) -> bool:
+    """Whether a container runs the maintenance loop, by its command or its name."""
     words = " ".join(container.command)
     return bool(re.search(r"\bscheduler\b|schedule:evaluate", words)) or container.service == "scheduler"
 

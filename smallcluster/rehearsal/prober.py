@@ -80,10 +80,10 @@ class Prober:
     _over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def outages(self) -> list[Outage]:
-        """For each kind that was ever not served: from when until when."""
+    def outages(self, until: float) -> list[Outage]:
+        """For each kind that was ever not served: from when until when; by what was sent until a moment (epoch)."""
         with self._lock:
-            samples = sorted(self.samples, key=lambda sample: sample.at)
+            samples = sorted((one for one in self.samples if one.at <= until), key=lambda sample: sample.at)
         found = (outage_of([one for one in samples if one.kind == kind]) for kind in KINDS)
         return [one for one in found if one is not None]
 

@@ -55,7 +55,8 @@ def test_the_overlay_runs_the_published_images_own_commands(client: Any, db: str
     loop = services["scheduler"]["command"][-1]
     for name in ("schedule:evaluate", "activity:timeout-enforce", "history:prune"):
         assert f"php artisan {name} --limit=100" in loop
-    assert "sleep 10" in loop
+    assert 'sleep "$$DW_SCHEDULER_INTERVAL_SECONDS"' in loop
+    assert services["scheduler"]["environment"]["DW_SCHEDULER_INTERVAL_SECONDS"] == "10"
     for node in "abc":
         assert services[f"server-{node}"]["healthcheck"]["test"][-1] == "http://127.0.0.1:8080/api/ready"
         environment = services[f"server-{node}"]["environment"]

@@ -38,7 +38,7 @@ def test_every_verb_is_described_with_all_its_flags(verb: str) -> None:
     text = verb_section(verb)
     assert text
     flags = [argument.name for argument in VERBS[verb].get_arguments()]
-    assert [name for name in flags if f"--{name.replace('_', '-')}" not in text] == []
+    assert [name for name in flags if f"--{name.strip('_').replace('_', '-')}" not in text] == []
 
 
 def test_every_exit_code_is_described() -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dw_refserver.settings import Settings
 from dw_refserver.store import namespaces
-from dw_refserver.store.database import BackendUnavailableError, Database, cause_of, opened
+from dw_refserver.store.database import BackendUnavailableError, Database, cause_of, is_gone, opened
 
 _LOCK = 7_303_014
 _LOCK_SECONDS = 120
@@ -22,6 +22,10 @@ def run(settings: Settings) -> int:
     return asyncio.run(_run(settings))
 
 
+class MigrationRefusedError(Exception):
+    """The database is there and does not take a migration: trying again would not help."""
+
+
 async def _run(settings: Settings) -> int:
     """Try DW_BOOTSTRAP_RETRIES times in all, and say how each try went."""
     where = f"{settings.database.kind} at {settings.database.host}:{settings.database.port}"
@@ -29,6 +33,9 @@ async def _run(settings: Settings) -> int:
         try:
             async with opened(settings.database, "bootstrap") as db:
                 await _bring_up(db, settings)
+        except MigrationRefusedError as error:
+            _say(f"{where} does not take the migration: {error}")
+            return 1
         except (DBAPIError, BackendUnavailableError, OSError) as error:
             _say(
                 f"try {attempt} of {settings.bootstrap_retries}: {where} refused or is out of reach: {cause_of(error)}"
@@ -44,7 +51,10 @@ async def _run(settings: Settings) -> int:
 async def _bring_up(db: Database, settings: Settings) -> None:
     async with db.transaction.connect() as connection:
         await _lock(db, connection)
-        before, after = await connection.run_sync(_migrate)
+        try:
+            before, after = await connection.run_sync(_migrate)
+        except DBAPIError as error:
+            raise error if is_gone(error) else MigrationRefusedError(cause_of(error)) from error
         await connection.commit()
         created = await namespaces.seed(db, settings.default_namespace, settings.retention_days)
     change = f"{before or 'none'} -> {after}" if before != after else f"{after}, already current"

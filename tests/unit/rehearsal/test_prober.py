@@ -87,8 +87,8 @@ def test_each_kind_is_asked_on_the_clock_and_a_maintenance_answer_is_an_outage(s
         wait_for(lambda: len(kept) > seen + 6)
         handler.status = 200
         wait_for(lambda: sum(one.served for one in list(probes.samples)[-6:]) == 6)
-    assert {one.kind for one in probes.outages()} == set(prober.KINDS)
-    assert all(one.until is not None and one.unanswered == 0 for one in probes.outages())
+    assert {one.kind for one in probes.outages(time.time())} == set(prober.KINDS)
+    assert all(one.until is not None and one.unanswered == 0 for one in probes.outages(time.time()))
     assert len(kept) == len(probes.samples)
 
 

@@ -212,7 +212,7 @@ async def _retried(once: Callable[[], Awaitable[T]]) -> T:
                 raise
             raise ConnectionError("closed") from error
         except DBAPIError as error:
-            if _is_gone(error):
+            if is_gone(error):
                 raise ConnectionError(cause_of(error)) from error
             if not _asks_for_retry(error):
                 raise
@@ -224,7 +224,7 @@ def _asks_for_retry(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) in _RETRY_SQLSTATES or _errno(error) in _RETRY_ERRNOS
 
 
-def _is_gone(error: DBAPIError) -> bool:
+def is_gone(error: DBAPIError) -> bool:
     """Whether the connection, not the statement, is what failed."""
     state = getattr(error.orig, "sqlstate", None) or ""
     return error.connection_invalidated or state[:2] in ("08", "57", "53") or _errno(error) in (1040, 2003, 2006, 2013)

@@ -1,0 +1,121 @@
+"""The plan of a stop-the-world upgrade, in the note's order: what is done, why, what verifies it, how it is undone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smallcluster.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One step as a person reads it. `undone` empty: there is nothing to undo."""
+
+    id: str
+    title: str
+    why: str
+    verified: str
+    undone: str = ""
+
+
+STEPS: tuple[Planned, ...] = (
+    Planned("drain-workers", "Drain the workers", "so that nothing is begun which the stop would cut through",
+            "every worker process has ended by itself; one that has not is named, and its lease left to expire",
+            "start the workers again"),
+    Planned("stop-scheduler", "Stop the scheduler", "so that no pass writes while the schema changes",
+            "no container of the project runs the maintenance loop", "start it again"),
+    Planned("close-balancer", "Have the balancer answer 503",
+            "so that clients are told to come back instead of being refused a connection",
+            "503 with Retry-After and a JSON body, from a configuration that names no node",
+            "give it its configuration"),
+    Planned("stop-nodes", "Stop the API nodes",
+            "so that no acknowledged write can fall between the backup and the stop",
+            "no node's container runs", "start them again"),
+    Planned("back-up", "Back the database up", "so that there is a way back",
+            "a file with its size and SHA-256, and what every table held when it was written"),
+    Planned("bootstrap", "Run the new image's bootstrap job",
+            "so that no new node ever serves an old schema",
+            "the job has ended with status 0, and the schema's version is told before and after",
+            "restore the backup into a fresh volume: a migrated schema is not migrated back"),
+    Planned("start-nodes", "Start the new nodes", "",
+            "each is ready and says the new version; none of the old image runs", "stop them"),
+    Planned("open-balancer", "Give the balancer its nodes back", "their addresses are others now",
+            "ready through the balancer, and every node answers behind it", "have it answer 503"),
+    Planned("start-workers", "Start the workers", "", "each is registered", "drain them"),
+    Planned("start-scheduler", "Start the scheduler", "", "exactly one container runs the maintenance loop", "stop it"),
+    Planned("smoke", "Smoke the new cluster", "so that the contract is known to hold on it", "every check holds"),
+    Planned("compare", "Compare the recorded work", "so that nothing acknowledged is known to be lost or doubled",
+            "every run is there once and finished, and its history begins with what it was"),
+    Planned("prove-backup", "Prove the backup", "so that the way back is one",
+            "restored beside it, every table the same"),
+)  # fmt: skip
+"""Those up to start-scheduler are the window; the rest proves it, while clients are served."""
+WINDOW = ("close-balancer", "stop-nodes", "back-up", "bootstrap", "start-nodes", "open-balancer")
+"""The steps that clients feel."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done to which cluster, from which image to which."""
+
+    database: str
+    nodes: int
+    from_image: str
+    from_id: str
+    from_version: str
+    to_image: str
+    to_id: str
+    to_version: str
+    world: str
+    """A hash of what ran when the plan was made: another one later means that it is no longer this plan's."""
+
+    def as_data(self) -> dict[str, Any]:
+        """The plan with its steps."""
+        return asdict(self) | {"steps": [asdict(step) for step in STEPS]}
+
+
+def world_of(cluster: Cluster) -> str:
+    """A hash of the containers that are there: which, made from what, since when."""
+    found = {
+        name: (one.id, one.image_id, one.status, one.started_at) for name, one in sorted(cluster.containers().items())
+    }
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+
+
+def lines(plan: Plan) -> list[str]:
+    """The plan as a person reads it."""
+    told = [
+        f"Upgrade of a {plan.database} cluster of {plan.nodes} nodes",
+        f"  from {plan.from_version}, {plan.from_image}",
+        f"  to   {plan.to_version}, {plan.to_image}",
+        "",
+    ]
+    for number, step in enumerate(STEPS, 1):
+        told.append(f"{number:2}. {step.title}{f', {step.why}' if step.why else ''}.")
+        told.append(f"    verified: {step.verified}")
+        told.append(f"    undone: {step.undone or 'nothing to undo'}")
+    return told
+
+
+def newer(before: str, after: str) -> bool | None:
+    """Whether a version is newer than another; None where one of them is no version."""
+    numbers = [_numbers(version) for version in (before, after)]
+    if None in numbers:
+        return None
+    one, other = numbers
+    return (other or ()) > (one or ())
+
+
+def _numbers(version: str) -> tuple[int, ...] | None:
+    parts = version.partition(" ")[0].split(".")
+    return tuple(map(int, parts)) if parts and all(part.isdecimal() for part in parts) else None
+
+
+def told_from(data: Mapping[str, Any]) -> Plan:
+    """A plan that was saved."""
+    return Plan(**{name: data[name] for name in Plan.__dataclass_fields__})

@@ -1,0 +1,234 @@
+"""Work on a cluster before, through and after an upgrade, each operation recorded; and what must have become of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from smallcluster import interrupts
+from smallcluster.api import Api, Exchange, JsonBody
+from smallcluster.bodies import mapping, mappings, text
+from smallcluster.rehearsal.worker import TOKEN, outcome_of
+
+EACH = 3
+"""How many runs there are of each kind."""
+WORKERS = 2
+DRAIN_SECONDS = 20.0
+"""How long a worker may take to finish what it holds."""
+SETTLED_SECONDS = 60.0
+"""How long, after the window, everything may take to be finished."""
+KINDS = ("plain", "activity", "timer")
+SCHEDULE_LEAD = 12
+"""Seconds until the schedule comes due: within the window, on every machine that this was tried on."""
+
+
+@dataclass
+class Workload:
+    """The rehearsal's own workflows in a namespace, on a queue of their own, and the workers that run them."""
+
+    balancer: Callable[[], Api]
+    """The way through the balancer, as it is now."""
+    keep: Callable[[Mapping[str, Any]], None]
+    """Gets each operation: what, which workflow, and its outcome."""
+    mark: str = field(default_factory=lambda: secrets.token_hex(3))
+    started: dict[str, str] = field(default_factory=dict)
+    """Run ids of acknowledged starts, by workflow."""
+    unknown: set[str] = field(default_factory=set)
+    """Workflows whose start got no answer: they may be there or not."""
+    leased: list[JsonBody] = field(default_factory=list)
+    """Workflow tasks that this process holds leases of, into the window."""
+    before: dict[str, list[JsonBody]] = field(default_factory=dict)
+    """Histories, by workflow, as they were when nothing was written any more."""
+    due: int = 0
+    """When the schedule comes due, seconds since the epoch."""
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def queue(self) -> str:
+        """The workers' queue."""
+        return f"rehearsal-{self.mark}"
+
+    def type_of(self, kind: str) -> str:
+        """A workflow type of its own."""
+        return f"rehearsal.{self.mark}.{kind}"
+
+    def start(self, kind: str, name: str, queue: str = "") -> Exchange:
+        """Start one workflow, once, and record what is known of it."""
+        workflow = f"rehearsal-{self.mark}-{name}"
+        answer = self.balancer().start_workflow(workflow, self.type_of(kind), queue or self.queue, ["small", "cluster"])
+        outcome = outcome_of(answer)
+        if outcome == "done":
+            self.started[workflow] = text(answer.body.get("run_id"))
+        elif outcome == "don't know":
+            self.unknown.add(workflow)
+        self._record("start", workflow, answer)
+        return answer
+
+    def _record(self, what: str, workflow: str, answer: Exchange) -> None:
+        self.keep({"at": answer.at, "what": what, "workflow_id": workflow, "outcome": outcome_of(answer),
+                   "status": answer.status, "reason": answer.body.get("reason")})  # fmt: skip
+
+    # the workers
+
+    def start_workers(self, number: int = WORKERS) -> None:
+        """Start external workers, each a process."""
+        api = self.balancer()
+        environment = {TOKEN: api.credentials.worker, "PATH": os.environ.get("PATH", "")}
+        types = ",".join(map(self.type_of, KINDS))
+        for one in range(number):
+            options = {"url": api.base or "", "namespace": api.namespace, "queue": self.queue, "types": types,
+                       "name": f"{self.queue}-{one}", "protocol": api.speech.worker_protocol}  # fmt: skip
+            command = [sys.executable, "-m", "smallcluster.rehearsal.worker"]
+            command += [f"--{name}={value}" for name, value in options.items()]
+            with interrupts.deferred():
+                self._processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
+
+    def drain(self) -> list[str]:
+        """Tell every worker to finish what it holds; the names of those that did not in time and were ended."""
+        late = []
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for number, process in enumerate(self._processes):
+            try:
+                said, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                said, _ = process.communicate()
+                late.append(f"{self.queue}-{number}")
+            for line in said.decode(errors="replace").splitlines():
+                self.keep({"worker": f"{self.queue}-{number}", "said": line})
+        self._processes.clear()
+        return late
+
+    def stop(self) -> None:
+        """End what still runs, in whatever state: for the end of a rehearsal that did not go well."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+        self._processes.clear()
+
+    # before the window
+
+    def prepare(self) -> None:
+        """Have closed runs, runs at every stage, signals, and a schedule; workers run."""
+        for kind in KINDS[:2]:
+            for number in range(EACH):
+                self.start(kind, f"closed-{kind}-{number}")
+        self.await_closed([name for name in self.started if "-closed-" in name])
+
+    def fill(self) -> None:
+        """Put work in flight that the window cuts through: unpolled, leased, timed, signalled, scheduled."""
+        api = self.balancer()
+        self.due = int(time.time()) + SCHEDULE_LEAD
+        scheduled = api.post("/api/schedules", self._schedule(), "control")
+        self._record("schedule", self.queue, scheduled)
+        for number in range(EACH):
+            self.start("timer", f"timer-{number}")
+            self.start("activity", f"activity-{number}")
+        self._lease(api)
+        for number in range(EACH):
+            self.start("plain", f"unpolled-{number}", f"{self.queue}-later")
+        for workflow in [name for name in self.started if "-unpolled-" in name]:
+            signalled = api.post(f"/api/workflows/{workflow}/signal/go", {"input": [1]}, "control")
+            self._record("signal", workflow, signalled)
+
+    def _lease(self, api: Api) -> None:
+        """Lease workflow tasks under another worker's name, and hold on to them."""
+        queue, worker = f"{self.queue}-held", f"{self.queue}-holder"
+        api.register_worker(worker, queue, self.type_of("plain"))
+        for number in range(EACH):
+            self.start("plain", f"leased-{number}", queue)
+            task = mapping(api.poll_workflow_task(worker, queue, 2).body.get("task"))
+            self.leased += [task] if task else []
+
+    def _schedule(self) -> JsonBody:
+        """Once an hour, and now soon; twice at most, so that a second fire would be seen."""
+        return {
+            "schedule_id": self.queue,
+            "spec": {"intervals": [{"every": "PT1H", "offset": f"PT{self.due % 3600}S"}], "timezone": "UTC"},
+            "action": {"workflow_type": self.type_of("plain"), "task_queue": self.queue, "input": ["scheduled"]},
+            "overlap_policy": "allow_all",
+            "max_runs": 2,
+        }
+
+    def remember(self, api: Api) -> None:
+        """Keep every history as it is now, when no worker works and no scheduler runs."""
+        for workflow, run in self.started.items():
+            self.before[workflow] = _events(api, workflow, run)
+
+    # after the window
+
+    def finish(self) -> dict[str, str]:
+        """Complete what was leased, let others do the rest; what became of each lease that was held, by workflow."""
+        api, outcome = self.balancer(), {}
+        for task in self.leased:
+            answer = api.complete_workflow_task(task, [{"type": "complete_workflow", "result": task.get("arguments")}])
+            self._record("late completion", text(task.get("workflow_id")), answer)
+            known = outcome_of(answer)
+            outcome[text(task.get("workflow_id"))] = (
+                known if known != "refused" else f"refused: {answer.body.get('reason')}"
+            )
+        for suffix in ("-held", "-later"):
+            api.register_worker(f"{self.queue}{suffix}-heir", f"{self.queue}{suffix}", self.type_of("plain"))
+        return outcome
+
+    def await_closed(self, workflows: list[str]) -> list[str]:
+        """Wait until every workflow is closed; those that were not within SETTLED_SECONDS."""
+        deadline, api = time.monotonic() + SETTLED_SECONDS, self.balancer()
+        left = list(workflows)
+        while left and time.monotonic() < deadline:
+            self._work_off(api)
+            left = [name for name in left if not api.describe(name).body.get("is_terminal")]
+            if left:
+                time.sleep(0.1)
+        return left
+
+    def _work_off(self, api: Api) -> None:
+        """Take what is on the queues that no worker process polls, under the heirs' names."""
+        for suffix in ("-held", "-later"):
+            heir, queue = f"{self.queue}{suffix}-heir", f"{self.queue}{suffix}"
+            while task := mapping(api.poll_workflow_task(heir, queue, 0).body.get("task")):
+                done = api.complete_workflow_task(
+                    task, [{"type": "complete_workflow", "result": task.get("arguments")}]
+                )
+                self._record("handed over", text(task.get("workflow_id")), done)
+
+    def scheduled_runs(self) -> list[str]:
+        """The workflows that the schedule has started."""
+        listed = self.balancer().get(f"/api/workflows?workflow_type={self.type_of('plain')}&page_size=200")
+        names = [text(one.get("workflow_id")) for one in mappings(listed.body.get("workflows"))]
+        return [name for name in names if not name.startswith("rehearsal-")]
+
+    def problems(self) -> Iterator[str]:
+        """What is not as it must be of what was acknowledged: gone, doubled, still open, or another history."""
+        api = self.balancer()
+        for workflow, run in self.started.items():
+            runs = mappings(api.get(f"/api/workflows/{workflow}/runs").body.get("runs"))
+            if [one.get("run_id") for one in runs] != [run]:
+                yield f"{workflow} has the runs {[one.get('run_id') for one in runs]} instead of {run} alone"
+                continue
+            if runs[0].get("status") != "completed":
+                yield f"{workflow} is {runs[0].get('status')}"
+            yield from changed(workflow, self.before.get(workflow, []), _events(api, workflow, run))
+
+
+def _events(api: Api, workflow: str, run: str) -> list[JsonBody]:
+    return mappings(api.history(workflow, run).body.get("events"))
+
+
+def changed(workflow: str, before: list[JsonBody], after: list[JsonBody]) -> Iterator[str]:
+    """Where a history no longer begins with what it was."""
+    if len(after) < len(before):
+        yield f"{workflow} has {len(after)} events; it had {len(before)}"
+    for number, (one, other) in enumerate(zip(before, after, strict=False), 1):
+        if one != other:
+            yield f"{workflow}: event {number} was {one.get('event_type')} ({one.get('id')}), and is another now"
+            return

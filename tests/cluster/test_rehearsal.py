@@ -1,0 +1,76 @@
+"""A stop-the-world upgrade, rehearsed: forward on both databases, onto an image that fails, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smallcluster.images import names
+from smallcluster.recipes import PREVIOUS, SERVER, UNFIT
+
+from .conftest import Invoke, containers, leftovers
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
+
+
+def test_forward_with_work_in_flight(invoke: Invoke, client: Any, db: str) -> None:
+    ran = invoke("rehearse", f"--db={db}", "--yes", "--json")
+    assert ran.code == 0, ran.err
+    data = ran.data
+    assert (data["verdict"], data["plan"]["from_version"], data["plan"]["to_version"]) == ("holds", "0.1.0", "0.2.0")
+    seen = {one["step"]: one["seen"] for one in data["steps"]}
+    assert len(seen) == 13
+    assert seen["bootstrap"][0] == "schema 0004 before, 0005 after"
+    assert seen["compare"][0].startswith("18 acknowledged runs, each there once and finished")
+    assert len([line for line in seen["compare"] if "a lease held through the window" in line]) == 3
+    assert "all as they were" in seen["prove-backup"][0]
+    assert {one["kind"] for one in data["outages"]} == {"health", "control", "worker"}
+    assert all(0 < one["seconds"] < 120 and one["unanswered"] == 0 for one in data["outages"])
+    folder = Path(data["evidence"])
+    assert {"plan.json", "report.json", "operations.jsonl", "probes.jsonl"} <= {path.name for path in folder.iterdir()}
+    outcomes = [json.loads(line).get("outcome") for line in (folder / "operations.jsonl").read_text().splitlines()]
+    assert outcomes.count("done") > 20
+    assert not leftovers(client, db)
+
+
+@pytest.mark.once
+def test_a_running_cluster_is_upgraded_and_stays(invoke: Invoke, client: Any, db: str) -> None:
+    before, after = names()[PREVIOUS].local, names()[SERVER].local
+    assert invoke("up", f"--db={db}", f"--image={before}", APP_VERSION="0.1.0").code == 0
+    planned = invoke("rehearse", f"--db={db}", "--plan", "--json")
+    assert (planned.code, planned.data["from_image"], planned.data["to_image"]) == (0, before, after)
+    ran = invoke("rehearse", f"--db={db}", "--yes")
+    assert ran.code == 0, ran.out + ran.err
+    assert "13 of 13 steps verified" in ran.out.splitlines()[-1]
+    running = {one.image for name, one in containers(client, db).items() if name.startswith("server-") and one.running}
+    assert running == {after}
+    assert invoke("smoke", f"--db={db}").code == 0
+    assert invoke("down", f"--db={db}").code == 0
+
+
+@pytest.mark.once
+def test_an_image_whose_migration_fails_is_stopped_at_and_told(invoke: Invoke, client: Any, db: str) -> None:
+    ran = invoke("rehearse", f"--db={db}", "--yes", "--json", f"--to={names()[UNFIT].local}")
+    assert ran.code == 10, ran.err
+    assert (ran.data["verdict"], ran.data["steps"][-1]["step"]) == ("broken", "bootstrap")
+    assert "does not take the migration" in ran.data["steps"][-1]["problem"]["seen"]
+    assert "everything was taken down again" in ran.data["problem"]["then"]
+    assert not leftovers(client, db)
+
+
+@pytest.mark.once
+def test_what_is_refused_before_anything_is_done(invoke: Invoke, client: Any, db: str) -> None:
+    older = invoke(
+        "rehearse", f"--db={db}", "--yes", f"--from={names()[SERVER].local}", f"--to={names()[PREVIOUS].local}"
+    )
+    assert (older.code, "is not newer" in older.err) == (12, True)
+    nobody = invoke("rehearse", f"--db={db}")
+    assert nobody.code == 12
+    assert "Nobody is there to be asked" in nobody.err
+    assert "1. Drain the workers" in nobody.out
+    absent = invoke("rehearse", f"--db={db}", "--yes", "--to=smallcluster/no-such:image")
+    assert (absent.code, "the engine has no such image" in absent.err) == (13, True)
+    assert not leftovers(client, db)

@@ -1,0 +1,95 @@
+"""The plan in the note's order, what a worker of the rehearsal decides, and what a comparison of histories sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.made import answer
+
+from smallcluster.rehearsal import plan as plans
+from smallcluster.rehearsal import steps, worker
+from smallcluster.rehearsal.plan import STEPS, Plan
+from smallcluster.rehearsal.workload import changed
+from smallcluster.static import nginx
+
+PLAN = Plan(
+    database="pgsql", nodes=2, from_image="old", from_id="1", from_version="0.1.0", to_image="new", to_id="2",
+    to_version="0.2.0", world="w",
+)  # fmt: skip
+
+
+def test_the_notes_order_and_something_to_do_for_each_step() -> None:
+    order = [step.id for step in STEPS]
+    noted = ["drain-workers", "stop-scheduler", "stop-nodes", "bootstrap", "start-nodes", "start-workers",
+             "start-scheduler"]  # fmt: skip
+    assert [step for step in order if step in noted] == noted
+    assert order.index("stop-nodes") < order.index("back-up") < order.index("bootstrap")
+    assert set(order) - set(steps.WORK) == {"smoke"}
+    assert set(plans.WINDOW) < set(order)
+
+
+def test_the_plan_is_read_back_as_it_was_saved_and_told_whole() -> None:
+    assert plans.told_from(PLAN.as_data()) == PLAN
+    told = "\n".join(plans.lines(PLAN))
+    assert "from 0.1.0, old" in told
+    assert all(step.verified in told for step in STEPS)
+    assert told.count("verified:") == told.count("undone:") == len(STEPS)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "newer"),
+    [("0.1.0", "0.2.0", True), ("0.9.0", "0.10.0", True), ("0.2.0", "0.2.0", False), ("0.2.0", "0.1.0", False),
+     ("0.2.0 (label)", "0.3.0", True), ("not stated", "0.2.0", None)],
+)  # fmt: skip
+def test_newer(before: str, after: str, newer: bool | None) -> None:
+    assert plans.newer(before, after) is newer
+
+
+def history(*kinds: str) -> dict[str, Any]:
+    return {"task_queue": "q", "arguments": {"codec": "avro", "blob": "x"},
+            "history_events": [{"event_type": kind} for kind in kinds]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "command"),
+    [
+        ("plain", (), "complete_workflow"),
+        ("activity", ("WorkflowStarted",), "schedule_activity"),
+        ("activity", ("ActivityScheduled", "ActivityCompleted"), "complete_workflow"),
+        ("timer", ("WorkflowStarted",), "start_timer"),
+        ("timer", ("TimerScheduled", "TimerFired"), "complete_workflow"),
+    ],
+)
+def test_what_a_workflow_does_next(kind: str, seen: tuple[str, ...], command: str) -> None:
+    (decided,) = worker.decide(f"rehearsal.x.{kind}", history(*seen))
+    assert decided["type"] == command
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        (answer(status=200, recorded=True), "done"), (answer(status=201), "done"),
+        (answer(status=200, recorded=False), "refused"), (answer(status=409), "refused"),
+        (answer(status=503), "don't know"), (answer(status=None), "don't know"),
+    ],
+)  # fmt: skip
+def test_what_is_known_of_an_operation(given: Any, outcome: str) -> None:
+    assert worker.outcome_of(given) == outcome
+
+
+def test_a_history_must_begin_with_what_it_was() -> None:
+    one, two, other = {"id": "1", "event_type": "A"}, {"id": "2", "event_type": "B"}, {"id": "3", "event_type": "B"}
+    assert list(changed("w", [one], [one, two])) == []
+    assert list(changed("w", [one, two], [one, other])) == ["w: event 2 was B (2), and is another now"]
+    assert list(changed("w", [one, two], [one])) == ["w has 1 events; it had 2"]
+
+
+def test_the_maintenance_answer_names_no_node(tmp_path: Path) -> None:
+    path = tmp_path / "nginx.conf"
+    path.write_text(steps.maintenance_conf())
+    seen = nginx.read(path)
+    assert (seen.proxied, dict(seen.upstreams)) == ([], {})
+    assert "return 503" in path.read_text()
+    assert "Retry-After" in path.read_text()
