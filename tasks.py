@@ -31,7 +31,7 @@ def doctor(_: Context, json: bool = False, debug: bool = False) -> None:
 
 @task(help={"json": _JSON, "markdown": "print the page docs/contract.md", "debug": _DEBUG})
 def contract(_: Context, json: bool = False, markdown: bool = False, debug: bool = False) -> None:
-    """Print the contract: every rule, and the checks that prove it."""
+    """Print the contract: every rule, the checks that prove it, the defects that break it."""
     verbs_on_files.contract(json=json, markdown=markdown, debug=debug)
 
 

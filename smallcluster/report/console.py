@@ -162,10 +162,12 @@ def print_status(containers: Mapping[str, Container], project: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A plain table on stdout."""
+    """A plain table on stdout; a cell that is too long goes on below, so that every name can be copied."""
     from rich.table import Table
 
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console().print(table)
