@@ -162,6 +162,8 @@ def defects(_: Context, only: list[str], db: str = "", json: bool = False, debug
         "to": "the image to upgrade to (default: the bundled server as it stands here)",
         "nodes": _NODES,
         "plan": "print the plan and do nothing",
+        "rollback": "rehearse the way back, too: the backup restored, the old image on it",
+        "on_failure": "what follows a step that fails: stop (the default) or rollback",
         "yes": "do not ask before it is run",
         "force": "also to an image that is not newer",
         "json": _JSON,
@@ -175,13 +177,18 @@ def rehearse(
     to: str = "",
     nodes: str = "",
     plan: bool = False,
+    rollback: bool = False,
+    on_failure: str = "stop",
     yes: bool = False,
     force: bool = False,
     json: bool = False,
     debug: bool = False,
 ) -> None:
     """Rehearse a stop-the-world upgrade: with work in flight, each step verified, downtime measured."""
-    verbs.rehearse(db=db, from_=from_, to=to, nodes=nodes, plan=plan, yes=yes, force=force, json=json, debug=debug)
+    verbs.rehearse(
+        db=db, from_=from_, to=to, nodes=nodes, plan=plan, rollback=rollback, on_failure=on_failure, yes=yes,
+        force=force, json=json, debug=debug,
+    )  # fmt: skip
 
 
 @task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})

@@ -231,7 +231,18 @@ def defects(*, db: str, only: Sequence[str], json: bool, debug: bool) -> None:
 
 
 def rehearse(
-    *, db: str, from_: str, to: str, nodes: str, plan: bool, yes: bool, force: bool, json: bool, debug: bool
+    *,
+    db: str,
+    from_: str,
+    to: str,
+    nodes: str,
+    plan: bool,
+    rollback: bool,
+    on_failure: str,
+    yes: bool,
+    force: bool,
+    json: bool,
+    debug: bool,
 ) -> None:
     """`invoke rehearse`."""
 
@@ -241,7 +252,7 @@ def rehearse(
 
         began, progress = time.monotonic(), _progress()
         before, after = _pair(db, from_, to, nodes, progress)
-        planned = run.make_plan(before, after, force=force)
+        planned = run.make_plan(before, after, rollback=rollback, on_failure=on_failure, force=force)
         if plan:
             _print(jsonlib.dumps(planned.as_data(), indent=2)) if json else reports.print_plan(planned)
             return ExitCode.HOLDS

@@ -55,6 +55,33 @@ STEPS: tuple[Planned, ...] = (
             "restored beside it, every table the same"),
 )  # fmt: skip
 """Those up to start-scheduler are the window; the rest proves it, while clients are served."""
+WAY_BACK: tuple[Planned, ...] = (
+    Planned("write-on-new", "Write on the new version", "so that there is something that the way back gives up",
+            "each run is acknowledged and finished"),
+    Planned("drain-again", "Drain the workers", "", "every worker process has ended by itself", "start them again"),
+    Planned("stop-scheduler-again", "Stop the scheduler", "", "no container runs the maintenance loop",
+            "start it again"),
+    Planned("close-again", "Have the balancer answer 503", "", "503 with Retry-After and a JSON body",
+            "give it its configuration"),
+    Planned("stop-new-nodes", "Stop the new nodes", "", "no node's container runs", "start them again"),
+    Planned("keep-upgraded", "Keep the upgraded data", "so that the only copy of it is not at risk",
+            "a volume of its own that holds as many bytes", "remove that volume"),
+    Planned("restore", "Restore the backup into a fresh volume", "",
+            "every table holds what it held when the backup was taken",
+            "the upgraded data is in the volume that was kept"),
+    Planned("old-bootstrap", "Run the old image's bootstrap job", "so that the old one calls the schema its own",
+            "the job has ended with status 0", ""),
+    Planned("start-old-nodes", "Start the old nodes", "", "each is ready; none of the new image runs", "stop them"),
+    Planned("open-again", "Give the balancer its nodes back", "", "ready through the balancer",
+            "have it answer 503"),
+    Planned("start-workers-again", "Start the workers", "", "each is registered", "drain them"),
+    Planned("start-old-scheduler", "Start the scheduler", "", "exactly one container runs the maintenance loop",
+            "stop it"),
+    Planned("smoke-old", "Smoke the old cluster", "", "every check holds"),
+    Planned("compare-back", "Compare the recorded work", "so that it is known what the way back gave up",
+            "everything acknowledged before the backup is there; what came later is named"),
+)  # fmt: skip
+"""The way back, from wherever the way forward has come to."""
 WINDOW = ("close-balancer", "stop-nodes", "back-up", "bootstrap", "start-nodes", "open-balancer")
 """The steps that clients feel."""
 
@@ -73,10 +100,19 @@ class Plan:
     to_version: str
     world: str
     """A hash of what ran when the plan was made: another one later means that it is no longer this plan's."""
+    rollback: bool = False
+    """Whether the way back is rehearsed, too."""
+    on_failure_rollback: bool = False
+    """Whether the way back is gone where a step fails that comes after the backup."""
+
+    @property
+    def steps(self) -> tuple[Planned, ...]:
+        """Every step that there is to be."""
+        return (*STEPS, *(WAY_BACK if self.rollback else ()))
 
     def as_data(self) -> dict[str, Any]:
         """The plan with its steps."""
-        return asdict(self) | {"steps": [asdict(step) for step in STEPS]}
+        return asdict(self) | {"steps": [asdict(step) for step in self.steps]}
 
 
 def world_of(cluster: Cluster) -> str:
@@ -93,9 +129,10 @@ def lines(plan: Plan) -> list[str]:
         f"Upgrade of a {plan.database} cluster of {plan.nodes} nodes",
         f"  from {plan.from_version}, {plan.from_image}",
         f"  to   {plan.to_version}, {plan.to_image}",
+        "  and back again" if plan.rollback else "",
         "",
     ]
-    for number, step in enumerate(STEPS, 1):
+    for number, step in enumerate(plan.steps, 1):
         told.append(f"{number:2}. {step.title}{f', {step.why}' if step.why else ''}.")
         told.append(f"    verified: {step.verified}")
         told.append(f"    undone: {step.undone or 'nothing to undo'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from smallcluster.errors import AskedWronglyError, ClusterBrokenError, ExitCode,
 from smallcluster.evidence import Evidence
 from smallcluster.rehearsal import plan as plans
 from smallcluster.rehearsal import prober
-from smallcluster.rehearsal.plan import STEPS, Plan, Planned
+from smallcluster.rehearsal.plan import STEPS, WAY_BACK, Plan, Planned
 from smallcluster.rehearsal.prober import Outage, Prober
 from smallcluster.rehearsal.steps import WORK, World
+from smallcluster.rehearsal.way_back import WayBack
 from smallcluster.rehearsal.workload import Workload
 from smallcluster.static import own
 from smallcluster.verdicts import Finding, Verdict, merged
@@ -56,14 +57,16 @@ class RehearsalReport(Ended):
     lateness: float
     """The most that a probe was sent after its turn, in seconds."""
     findings: tuple[Finding, ...]
-    """The smoke of the new cluster."""
+    """The smokes of the new cluster, and of the old one after the way back."""
+    gone_back: bool
+    """Whether the way back was gone to its end."""
 
     @property
     def verdict(self) -> Verdict:
         """Holds where every step was verified, broken where one was not, unknown where the run did not come so far."""
         if any(one.problem is not None and one.problem.code is ExitCode.BROKEN for one in self.steps):
             return Verdict.BROKEN
-        whole = len(self.steps) == len(STEPS) and all(one.problem is None for one in self.steps)
+        whole = len(self.steps) == len(self.plan.steps) and all(one.problem is None for one in self.steps)
         return Verdict.HOLDS if whole and self.problem is None else Verdict.UNKNOWN
 
     @property
@@ -74,8 +77,15 @@ class RehearsalReport(Ended):
         return {Verdict.HOLDS: ExitCode.HOLDS, Verdict.BROKEN: ExitCode.BROKEN}.get(self.verdict, ExitCode.UNKNOWN)
 
 
-def make_plan(before: Cluster, after: Cluster, *, force: bool) -> Plan:
-    """The plan of an upgrade. Raises AskedWronglyError where it can't be meant, because the image is not newer."""
+def make_plan(before: Cluster, after: Cluster, *, rollback: bool, on_failure: str, force: bool) -> Plan:
+    """The plan of an upgrade; what follows a failure is `stop` or `rollback`.
+
+    Raises AskedWronglyError where it can't be meant, because the image is not newer or that is another word.
+    """
+    if on_failure not in ("stop", "rollback"):
+        raise AskedWronglyError(
+            f"--on-failure={on_failure} is neither stop nor rollback.", then="repeat the command with one of them."
+        )
     one, other = before.images["server"], after.images["server"]
     newer = plans.newer(one.version, other.version)
     if (one.id == other.id or newer is False) and not force:
@@ -88,7 +98,7 @@ def make_plan(before: Cluster, after: Cluster, *, force: bool) -> Plan:
     return Plan(
         database=before.settings.db.value, nodes=before.settings.nodes, from_image=one.ref, from_id=one.id,
         from_version=one.version, to_image=other.ref, to_id=other.id, to_version=other.version,
-        world=plans.world_of(before),
+        world=plans.world_of(before), rollback=rollback, on_failure_rollback=on_failure == "rollback",
     )  # fmt: skip
 
 
@@ -101,6 +111,7 @@ class Rehearsal:
     after: Cluster
     progress: Progress
     kept: Evidence
+    gone_back: bool = False
     steps: list[Done] = field(default_factory=list)
     outages: tuple[Outage, ...] = ()
     lateness: float = 0.0
@@ -120,7 +131,14 @@ class Rehearsal:
                 step.done(f"{len(work.started)} runs are closed")
             probes = ending.enter_context(prober.probing(self._balancer(), lambda line: self._keep("probes", line)))
             work.fill()
-            self._run(world, probes)
+            try:
+                self._forward(world, probes)
+            except PersonError:
+                if self.plan.on_failure_rollback and world.copy is not None:
+                    self._back(world)
+                raise
+            if self.plan.rollback:
+                self._back(world)
 
     def _preflight(self) -> None:
         """Refuse before anything stops. Raises ClusterBrokenError where the contract does not hold as it is."""
@@ -151,39 +169,64 @@ class Rehearsal:
         with self._lock, (self.kept.folder / f"{name}.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
-    def _run(self, world: World, probes: Prober) -> None:
+    def _forward(self, world: World, probes: Prober) -> None:
+        def work(step: str, say: Callable[[str], None]) -> list[str]:
+            seen = self._smoke(self.after) if step == "smoke" else WORK[step](world, say)
+            if step == "stop-scheduler":  # nobody works any more: what is read now is what was
+                world.work.remember(self._balancer())
+            if step == "start-scheduler":
+                lifecycle.remember(self.after)
+            return seen
+
         try:
-            for number, planned in enumerate(STEPS, 1):
-                done = Done(planned, time.time())
-                self.steps.append(done)
-                with self.progress.step(f"step {number} of {len(STEPS)}: {planned.title.lower()}") as step:
-                    try:
-                        done.seen = tuple(self._smoke() if planned.id == "smoke" else WORK[planned.id](world, step.say))
-                    except PersonError as problem:
-                        done.problem = problem
-                        raise
-                    finally:
-                        done.ended = time.time()
-                    step.done(done.seen[0] if done.seen else "done")
-                if planned.id == "stop-scheduler":  # nobody works any more: what is read now is what was
-                    world.work.remember(self._balancer())
-                if planned.id == "start-scheduler":
-                    lifecycle.remember(self.after)
+            self._each(STEPS, work)
         finally:
             smoked = next((done.began for done in self.steps if done.step.id == "smoke"), time.time())
             self.outages = tuple(probes.outages(smoked))  # a smoke stops a node itself: that is none of the upgrade's
             self.lateness = probes.worst_lateness
 
-    def _smoke(self) -> list[str]:
-        smoke.run_checks(self.after, self.progress, self.kept, self.findings)
-        wrong = [f"{one.check}: {one.verdict.value}" for one in self.findings if one.verdict is not Verdict.HOLDS]
+    def _back(self, world: World) -> None:
+        """Go the way back, from wherever the upgrade has come to."""
+        back = WayBack.of(world)
+        works = back.work()
+
+        def work(step: str, say: Callable[[str], None]) -> list[str]:
+            seen = self._smoke(self.before) if step == "smoke-old" else works[step](say)
+            if step == "start-old-scheduler":
+                lifecycle.remember(self.before)
+            return seen
+
+        served = any(done.step.id == "compare" for done in self.steps)  # else nothing could be written there
+        self._each([step for step in WAY_BACK if served or step.id != "write-on-new"], work)
+        self.gone_back = True
+
+    def _each(self, planned: Sequence[Planned], work: Callable[[str, Callable[[str], None]], list[str]]) -> None:
+        """Do one step after the other; the first that can't be verified ends it."""
+        for number, one in enumerate(planned, 1):
+            done = Done(one, time.time())
+            self.steps.append(done)
+            with self.progress.step(f"step {number} of {len(planned)}: {one.title.lower()}") as step:
+                try:
+                    done.seen = tuple(work(one.id, step.say))
+                except PersonError as problem:
+                    done.problem = problem
+                    raise
+                finally:
+                    done.ended = time.time()
+                step.done(done.seen[0] if done.seen else "done")
+
+    def _smoke(self, cluster: Cluster) -> list[str]:
+        found: list[Finding] = []
+        smoke.run_checks(cluster, self.progress, self.kept, found)
+        self.findings += found
+        wrong = [f"{one.check}: {one.verdict.value}" for one in found if one.verdict is not Verdict.HOLDS]
         if wrong:
             raise ClusterBrokenError(
-                "The new cluster does not hold the contract.", seen="\n".join(wrong),
-                why="the new release, or what was done to the cluster.",
+                "The cluster does not hold the contract.", seen="\n".join(wrong),
+                why="the release, or what was done to the cluster.",
                 then=f"`invoke smoke --db={self.plan.database}` tells more.",
             )  # fmt: skip
-        return [f"{len(self.findings)} checks hold"]
+        return [f"{len(found)} checks hold"]
 
 
 def rehearse(before: Cluster, after: Cluster, plan: Plan, progress: Progress, *, began: float) -> RehearsalReport:
@@ -209,5 +252,6 @@ def rehearse(before: Cluster, after: Cluster, plan: Plan, progress: Progress, *,
         problem.then = f"everything was taken down again; read {visit.kept.folder}/logs."
     return RehearsalReport(
         plan=plan, steps=tuple(run.steps), outages=run.outages, lateness=run.lateness, findings=tuple(run.findings),
-        **visit.ended(problem, began) | {"cluster": after},
+        gone_back=run.gone_back,
+        **visit.ended(problem, began) | {"cluster": before if run.gone_back else after},
     )  # fmt: skip

@@ -59,7 +59,7 @@ def drain_workers(world: World, say: Say) -> list[str]:
 
 def stop_scheduler(world: World, _: Say) -> list[str]:
     """Stop it, and see that there is none."""
-    _stop(world.before, ["scheduler"])
+    stop(world.before, ["scheduler"])
     running = [one.service for one in world.before.containers().values() if one.running and is_scheduler(one)]
     if running:
         raise ClusterBrokenError("A scheduler still runs.", seen=", ".join(running), then="invoke status")
@@ -107,7 +107,7 @@ def _maintenance_answer(cluster: Cluster) -> str:
 
 def stop_nodes(world: World, say: Say) -> list[str]:
     """Stop every node, and see that none runs; then keep what the tables hold."""
-    _stop(world.before, list(world.nodes))
+    stop(world.before, list(world.nodes))
     found = world.before.containers()
     running = [name for name in world.nodes if name in found and found[name].running]
     if running:
@@ -251,7 +251,8 @@ def prove_backup(world: World, say: Say) -> list[str]:
     return [f"{len(proof.tables)} tables restored, all as they were, in {proof.seconds:.1f} s"]
 
 
-def _stop(cluster: Cluster, services: list[str]) -> None:
+def stop(cluster: Cluster, services: list[str]) -> None:
+    """Stop services. Raises ClusterBrokenError where Compose can't."""
     outcome = cluster.compose.run("stop", "--timeout", str(STOP_SECONDS), *services, deadline=UP_DEADLINE)
     if outcome.status:
         raise ClusterBrokenError(f"Compose could not stop {', '.join(services)}.", seen=cluster.redacted(outcome.tail))

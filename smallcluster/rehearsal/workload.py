@@ -207,6 +207,16 @@ class Workload:
         names = [text(one.get("workflow_id")) for one in mappings(listed.body.get("workflows"))]
         return [name for name in names if not name.startswith("rehearsal-")]
 
+    def problems_back(self) -> Iterator[str]:
+        """What is not there again, of what was acknowledged before the backup, once the backup is restored."""
+        api = self.balancer()
+        for workflow, before in self.before.items():
+            run = self.started[workflow]
+            after = _events(api, workflow, run)
+            yield from changed(workflow, before, after)
+        there = [name for name in set(self.started) - set(self.before) if api.describe(name).ok]
+        yield from (f"{name} was written after the backup, and is there" for name in sorted(there))
+
     def problems(self) -> Iterator[str]:
         """What is not as it must be of what was acknowledged: gone, doubled, still open, or another history."""
         api = self.balancer()

@@ -28,6 +28,7 @@ def rehearsal_as_data(report: RehearsalReport) -> dict[str, Any]:
              "refused": one.refused, "unanswered": one.unanswered}
             for one in report.outages
         ],
+        "gone_back": report.gone_back,
         "probe_lateness_seconds": round(report.lateness, 3),
         "checks": [finding_as_data(finding, finding.judgement.then) for finding in report.findings],
         **ended_as_data(report),
@@ -84,7 +85,9 @@ def _felt(report: RehearsalReport) -> Iterator[str]:
 
 def _way_out(report: RehearsalReport) -> Iterator[str]:
     """What a step that failed leaves behind, where the cluster stays."""
-    if not report.left_running or not report.steps:
+    if report.gone_back:
+        yield "The way back was gone: the old release runs on what the backup held."
+    if report.gone_back or not report.left_running or not report.steps:
         return
     yield "The cluster is left as the failed step found or left it. Undone backwards:"
     for done in reversed(report.steps):
@@ -97,6 +100,6 @@ def _sentence(report: RehearsalReport) -> str:
     verified = sum(one.problem is None for one in report.steps)
     return (
         f"Verdict: {report.verdict.value.upper()} ({plan.database}, {plan.nodes} nodes, {plan.from_version} to "
-        f"{plan.to_version}; {verified} of {len(plans.STEPS)} steps verified; {report.seconds:.1f} s; "
+        f"{plan.to_version}; {verified} of {len(plan.steps)} steps verified; {report.seconds:.1f} s; "
         f"exit {int(report.exit_code)})"
     )

@@ -16,17 +16,22 @@ from .conftest import Invoke, containers, leftovers
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_running")]
 
 
-def test_forward_with_work_in_flight(invoke: Invoke, client: Any, db: str) -> None:
-    ran = invoke("rehearse", f"--db={db}", "--yes", "--json")
+def test_forward_and_back_with_work_in_flight(invoke: Invoke, client: Any, db: str) -> None:
+    ran = invoke("rehearse", f"--db={db}", "--yes", "--rollback", "--json")
     assert ran.code == 0, ran.err
     data = ran.data
     assert (data["verdict"], data["plan"]["from_version"], data["plan"]["to_version"]) == ("holds", "0.1.0", "0.2.0")
     seen = {one["step"]: one["seen"] for one in data["steps"]}
-    assert len(seen) == 13
+    assert len(seen) == 27
     assert seen["bootstrap"][0] == "schema 0004 before, 0005 after"
     assert seen["compare"][0].startswith("18 acknowledged runs, each there once and finished")
     assert len([line for line in seen["compare"] if "a lease held through the window" in line]) == 3
     assert "all as they were" in seen["prove-backup"][0]
+    assert "all as they were" in seen["restore"][0]
+    assert seen["old-bootstrap"][0] == "schema 0004 before, 0004 after"
+    assert seen["compare-back"][0] == "18 runs from before the backup are there, with their histories"
+    assert "given up: 3 acknowledged runs" in seen["compare-back"][1]
+    assert data["gone_back"] is True
     assert {one["kind"] for one in data["outages"]} == {"health", "control", "worker"}
     assert all(0 < one["seconds"] < 120 and one["unanswered"] == 0 for one in data["outages"])
     folder = Path(data["evidence"])
@@ -52,12 +57,19 @@ def test_a_running_cluster_is_upgraded_and_stays(invoke: Invoke, client: Any, db
 
 
 @pytest.mark.once
-def test_an_image_whose_migration_fails_is_stopped_at_and_told(invoke: Invoke, client: Any, db: str) -> None:
-    ran = invoke("rehearse", f"--db={db}", "--yes", "--json", f"--to={names()[UNFIT].local}")
+def test_an_image_whose_migration_fails_leaves_the_old_release_on_its_own_data(
+    invoke: Invoke, client: Any, db: str
+) -> None:
+    before = names()[PREVIOUS].local
+    assert invoke("up", f"--db={db}", f"--image={before}", APP_VERSION="0.1.0").code == 0
+    ran = invoke("rehearse", f"--db={db}", "--yes", "--json", "--on-failure=rollback", f"--to={names()[UNFIT].local}")
     assert ran.code == 10, ran.err
-    assert (ran.data["verdict"], ran.data["steps"][-1]["step"]) == ("broken", "bootstrap")
-    assert "does not take the migration" in ran.data["steps"][-1]["problem"]["seen"]
-    assert "everything was taken down again" in ran.data["problem"]["then"]
+    assert (ran.data["verdict"], ran.data["gone_back"], ran.data["left_running"]) == ("broken", True, True)
+    failed = {one["step"]: one["problem"] for one in ran.data["steps"] if one["problem"]}
+    assert failed.keys() == {"bootstrap"}
+    assert "does not take the migration" in failed["bootstrap"]["seen"]
+    assert invoke("smoke", f"--db={db}", APP_VERSION="0.1.0").code == 0
+    assert invoke("down", f"--db={db}").code == 0
     assert not leftovers(client, db)
 
 
@@ -67,6 +79,8 @@ def test_what_is_refused_before_anything_is_done(invoke: Invoke, client: Any, db
         "rehearse", f"--db={db}", "--yes", f"--from={names()[SERVER].local}", f"--to={names()[PREVIOUS].local}"
     )
     assert (older.code, "is not newer" in older.err) == (12, True)
+    word = invoke("rehearse", f"--db={db}", "--yes", "--on-failure=cry")
+    assert (word.code, "is neither stop nor rollback" in word.err) == (12, True)
     nobody = invoke("rehearse", f"--db={db}")
     assert nobody.code == 12
     assert "Nobody is there to be asked" in nobody.err

@@ -1,0 +1,148 @@
+"""The way back: the upgraded data kept under a name, the backup restored into a fresh volume, the old image on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from smallcluster import render, waiting
+from smallcluster.cluster import UP_DEADLINE
+from smallcluster.containers import PROJECT_LABEL
+from smallcluster.errors import ClusterBrokenError, MachineCannotError
+from smallcluster.rehearsal import backup, steps
+from smallcluster.rehearsal.steps import Say, World
+from smallcluster.teardown import volumes_of
+
+if TYPE_CHECKING:
+    from smallcluster.cluster import Cluster
+
+WRITES = 3
+"""How many runs are started and finished on the new version, to be given up."""
+
+
+@dataclass
+class WayBack:
+    """The way back from `forward`, whose sides are swapped in `world`."""
+
+    forward: World
+    world: World
+    kept_volume: str = ""
+
+    @classmethod
+    def of(cls, forward: World) -> WayBack:
+        """The way back of an upgrade."""
+        swapped = World(forward.after, forward.before, forward.work, forward.folder)
+        return cls(forward, swapped)
+
+    def work(self) -> Mapping[str, Callable[[Say], list[str]]]:
+        """What each step does; the smoke is the verb's own."""
+        world = self.world
+        return {
+            "write-on-new": self._write,
+            "drain-again": lambda say: steps.drain_workers(world, say),
+            "stop-scheduler-again": lambda say: steps.stop_scheduler(world, say),
+            "close-again": lambda say: steps.close_balancer(world, say),
+            "stop-new-nodes": lambda say: steps.stop_nodes(world, say),
+            "keep-upgraded": self._keep,
+            "restore": self._restore,
+            "old-bootstrap": lambda say: steps.bootstrap(world, say),
+            "start-old-nodes": lambda say: steps.start_nodes(world, say),
+            "open-again": lambda say: steps.open_balancer(world, say),
+            "start-workers-again": lambda say: steps.start_workers(world, say),
+            "start-old-scheduler": lambda say: steps.start_scheduler(world, say),
+            "compare-back": self._compare,
+        }
+
+    def _write(self, _: Say) -> list[str]:
+        work = self.forward.work
+        names = [f"new-{number}" for number in range(WRITES)]
+        for name in names:
+            work.start("plain", name)
+        left = work.await_closed([one for one in work.started if "-new-" in one])
+        if left:
+            raise ClusterBrokenError("What was written on the new version is not finished.", seen=", ".join(left))
+        return [f"{len(names)} runs started and finished"]
+
+    def _keep(self, say: Say) -> list[str]:
+        """Copy the upgraded database's volume, its database stopped, and see that the copy is as large."""
+        cluster = self.world.before
+        steps.stop(cluster, ["database"])
+        (volume,) = volumes_of(cluster.client, cluster.settings.project)
+        self.kept_volume = f"{cluster.settings.project}_upgraded-{time.strftime('%Y%m%d-%H%M%S')}"
+        say(f"copying {volume.name} to {self.kept_volume}")
+        cluster.client.volumes.create(self.kept_volume, labels={PROJECT_LABEL: cluster.settings.project})
+        mounts = {volume.name: {"bind": "/from", "mode": "ro"}, self.kept_volume: {"bind": "/to", "mode": "rw"}}
+        command = "cp -a /from/. /to/ && du -s --apparent-size --bytes /from /to"
+        try:
+            told: bytes = cluster.client.containers.run(
+                cluster.images[cluster.settings.db.value].id, ["-c", command], entrypoint=["sh"], user="0",
+                volumes=mounts, remove=True, network_mode="none", labels={PROJECT_LABEL: cluster.settings.project},
+            )  # fmt: skip
+        except Exception as problem:
+            raise MachineCannotError(
+                f"The upgraded data could not be copied to the volume {self.kept_volume}.", seen=str(problem)[-600:],
+                why="the disk is full.", then="nothing was removed: the database's own volume is as it was.",
+            ) from None  # fmt: skip
+        sizes = [line.split("\t")[0] for line in told.decode().splitlines()]
+        if len(sizes) != 2 or sizes[0] != sizes[1]:
+            raise ClusterBrokenError(
+                "The copy of the upgraded data is not as large as the data.", seen=", ".join(sizes)
+            )
+        return [f"volume {self.kept_volume}: {sizes[1]} bytes, as many as the database's own"]
+
+    def _restore(self, say: Say) -> list[str]:
+        """Have a fresh volume, the backup in it, and every table as it was."""
+        copy, cluster = self.forward.copy, self.world.after
+        if copy is None or not self.kept_volume:
+            raise RuntimeError("the upgraded data must be kept, and a backup be there, before anything is removed")
+        backup.verify(copy)
+        render.render_env(cluster.settings)
+        _fresh_database(cluster, self.kept_volume, say)
+        say("restoring the backup")
+        backup.restore(cluster, copy, cluster.settings.value("DB_DATABASE"))
+        found = backup.tables(cluster)
+        if found != self.forward.held:
+            wrong = sorted(
+                name for name in {*found, *self.forward.held} if found.get(name) != self.forward.held.get(name)
+            )
+            raise ClusterBrokenError("What was restored is not what the database held.", seen=", ".join(wrong))
+        return [f"{len(found)} tables, {sum(table.rows for table in found.values())} rows, all as they were"]
+
+    def _compare(self, _: Say) -> list[str]:
+        """What was there before must be there again; what came later is given up, and named."""
+        work = self.forward.work
+        problems = list(work.problems_back())
+        if problems:
+            raise ClusterBrokenError(
+                "The way back does not lead to where it began.", seen="\n".join(problems[:20]),
+                why="the backup is not whole, or the old release does not read it.",
+                then="read operations.jsonl in the evidence folder",
+            )  # fmt: skip
+        lost = sorted(set(work.started) - set(work.before))
+        return [
+            f"{len(work.before)} runs from before the backup are there, with their histories",
+            f"given up: {len(lost)} acknowledged runs that came after it ({', '.join(lost)}), and whatever was "
+            "completed since; operations.jsonl has each",
+            f"the upgraded data is kept in the volume {self.kept_volume}",
+        ]
+
+
+def _fresh_database(cluster: Cluster, kept: str, say: Say) -> None:
+    """The database's container on a new, empty volume; the one before is removed, as a copy of it is kept."""
+    project = cluster.settings.project
+    found = cluster.containers()["database"]
+    cluster.client.containers.get(found.id).remove(force=True)
+    for volume in volumes_of(cluster.client, project):
+        if volume.name != kept:
+            volume.remove()
+    outcome = cluster.compose.run("up", "--detach", "--no-deps", "--no-build", "--pull", "never", "database")
+    if outcome.status:
+        raise ClusterBrokenError("Compose could not start the database.", seen=cluster.redacted(outcome.tail))
+
+    def healthy() -> str | None:
+        one = cluster.containers().get("database")
+        return None if one and one.health == "healthy" else "the database"
+
+    waiting.until_none("the database is healthy", healthy, deadline=UP_DEADLINE, say=say)
