@@ -122,7 +122,7 @@ class Rehearsal:
         """Prove the old cluster, put work on it, run every step, and prove the new one."""
         self._preflight()
         work = Workload(self._balancer, lambda line: self._keep("operations", line))
-        world = World(self.before, self.after, work, self.kept.folder)
+        world = World(self.before, self.after, work)
         with ExitStack() as ending:
             ending.callback(work.stop)
             with self.progress.step("putting work on the cluster") as step:

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smallcluster import database, files, render, waiting
@@ -35,8 +34,6 @@ class World:
     before: Cluster
     after: Cluster
     work: Workload
-    folder: Path
-    """The run's evidence folder; the backup is kept in the state folder instead, because evidence is shown around."""
     held: dict[str, Table] = field(default_factory=dict)
     copy: Backup | None = None
     schema: tuple[str, str] = ("", "")
@@ -118,7 +115,7 @@ def stop_nodes(world: World, say: Say) -> list[str]:
 
 
 def back_up(world: World, _: Say) -> list[str]:
-    """Dump the database to a file."""
+    """Dump the database to a file; in the state folder, because evidence is shown around."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}.dump"
     world.copy = backup.take(world.before, world.before.settings.folder / "backups" / name)
     rows = sum(table.rows for table in world.held.values())

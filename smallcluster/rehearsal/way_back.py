@@ -33,7 +33,7 @@ class WayBack:
     @classmethod
     def of(cls, forward: World) -> WayBack:
         """The way back of an upgrade."""
-        swapped = World(forward.after, forward.before, forward.work, forward.folder)
+        swapped = World(forward.after, forward.before, forward.work)
         return cls(forward, swapped)
 
     def work(self) -> Mapping[str, Callable[[Say], list[str]]]:
