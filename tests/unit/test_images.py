@@ -39,7 +39,7 @@ def test_another_product_behind_the_tag_is_refused(service: str, said: str) -> N
 
 
 def test_every_service_has_a_question_and_names() -> None:
-    assert set(versions.QUESTIONS) == set(images.SERVICES)
+    assert set(versions.QUESTIONS) == {recipes.kind_of(service) for service in images.SERVICES}
     assert set(images.names()) == {*images.SERVICES, recipes.BASE}
 
 

@@ -84,7 +84,7 @@ def test_a_poll_timeout_that_is_no_number_of_seconds_is_refused(env_folder: Path
 def test_explain_names_every_line_and_shows_no_secret(settings: Settings) -> None:
     told = [f"{container} {line.name}={line.shown} {line.where}" for container, line in render.explain(settings)]
     assert any(one.startswith("server-b DW_SERVER_ID=server-b node") for one in told)
-    assert any("APP_VERSION=0.2.0 env/cluster.env:1" in one for one in told)
+    assert any("APP_VERSION=0.1.0 env/cluster.env:1" in one for one in told)
     assert not any(secret in one for one in told for secret in settings.secret_values)
 
 
