@@ -13,7 +13,6 @@ from smallcluster.containers import PROJECT_LABEL
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
 from smallcluster.rehearsal import backup, steps
 from smallcluster.rehearsal.steps import Say, World
-from smallcluster.teardown import volumes_of
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
@@ -69,11 +68,11 @@ class WayBack:
         """Copy the upgraded database's volume, its database stopped, and see that the copy is as large."""
         cluster = self.world.before
         steps.stop(cluster, ["database"])
-        (volume,) = volumes_of(cluster.client, cluster.settings.project)
+        data = _data_volume(cluster)
         self.kept_volume = f"{cluster.settings.project}_upgraded-{time.strftime('%Y%m%d-%H%M%S')}"
-        say(f"copying {volume.name} to {self.kept_volume}")
+        say(f"copying {data} to {self.kept_volume}")
         cluster.client.volumes.create(self.kept_volume, labels={PROJECT_LABEL: cluster.settings.project})
-        mounts = {volume.name: {"bind": "/from", "mode": "ro"}, self.kept_volume: {"bind": "/to", "mode": "rw"}}
+        mounts = {data: {"bind": "/from", "mode": "ro"}, self.kept_volume: {"bind": "/to", "mode": "rw"}}
         command = "cp -a /from/. /to/ && du -s --apparent-size --bytes /from /to"
         try:
             told: bytes = cluster.client.containers.run(
@@ -99,7 +98,7 @@ class WayBack:
             raise RuntimeError("the upgraded data must be kept, and a backup be there, before anything is removed")
         backup.verify(copy)
         render.render_env(cluster.settings)
-        _fresh_database(cluster, self.kept_volume, say)
+        _fresh_database(cluster, say)
         say("restoring the backup")
         backup.restore(cluster, copy, cluster.settings.value("DB_DATABASE"))
         found = backup.tables(cluster)
@@ -129,14 +128,16 @@ class WayBack:
         ]
 
 
-def _fresh_database(cluster: Cluster, kept: str, say: Say) -> None:
+def _data_volume(cluster: Cluster) -> str:
+    """The volume that the database's container has its data in; copies that were kept before are others."""
+    return f"{cluster.settings.project}_data"
+
+
+def _fresh_database(cluster: Cluster, say: Say) -> None:
     """The database's container on a new, empty volume; the one before is removed, as a copy of it is kept."""
-    project = cluster.settings.project
     found = cluster.containers()["database"]
     cluster.client.containers.get(found.id).remove(force=True)
-    for volume in volumes_of(cluster.client, project):
-        if volume.name != kept:
-            volume.remove()
+    cluster.client.volumes.get(_data_volume(cluster)).remove()
     outcome = cluster.compose.run("up", "--detach", "--no-deps", "--no-build", "--pull", "never", "database")
     if outcome.status:
         raise ClusterBrokenError("Compose could not start the database.", seen=cluster.redacted(outcome.tail))
