@@ -24,6 +24,7 @@ try:
 except errors.MachineCannotError as problem:
     print("no engine:", problem.what)
 """
+UNFIT = "from smallcluster import images, recipes; print(images.names()[recipes.UNFIT].local)"
 JUNIT = ".smallcluster/junit"
 """Where a session that judges a cluster leaves its JUnit XML; CI takes it from there."""
 PATIENT = {"interrupt_timeout": 60.0, "terminate_timeout": 60.0}
@@ -89,6 +90,18 @@ def defects(session: nox.Session, db: str) -> None:
     session.install("-e", ".")
     _need_machine(session)
     session.run("invoke", "defects", f"--db={db}", *session.posargs, **PATIENT)
+
+
+@nox.session(default=False)
+@nox.parametrize("db", ["mysql", "pgsql"], ids=["mysql", "pgsql"])
+def upgrade(session: nox.Session, db: str) -> None:
+    """The upgrade rehearsal: forward and back; then onto a release whose migration fails, which must be told (10)."""
+    session.install("-e", ".")
+    _need_machine(session)
+    session.run("invoke", "rehearse", f"--db={db}", "--yes", "--rollback", **PATIENT)
+    unfit = str(session.run("python", "-c", UNFIT, silent=True)).strip()
+    bad = ["--yes", "--on-failure=rollback", f"--to={unfit}"]
+    session.run("invoke", "rehearse", f"--db={db}", *bad, success_codes=[10], **PATIENT)
 
 
 @nox.session(default=False)
