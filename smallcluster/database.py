@@ -54,6 +54,16 @@ def restore_script(db: Database) -> str:
     return _RESTORES[db]
 
 
+def size_query(db: Database) -> str:
+    """How many bytes the application's database takes."""
+    if db is Database.PGSQL:
+        return "select pg_database_size(current_database())"
+    return (
+        "select cast(coalesce(sum(data_length + index_length), 0) as unsigned) from information_schema.tables "
+        "where table_schema = database()"
+    )
+
+
 def tables_query(db: Database) -> str:
     """The names of all tables, a row each."""
     here = "current_schema()" if db is Database.PGSQL else "database()"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 DEADLINE = 1800.0
 """Seconds that a dump or a restore may take before it counts as hung."""
 _CHUNK = 1 << 20
+ROOM = 2
+"""How many times the database's size must be free before anything is stopped."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,21 @@ class Proof:
     differing: tuple[str, ...]
     """What is not the same, each with both sides; nothing if the backup can be relied on."""
     seconds: float
+
+
+def refuse_too_little_room(cluster: Cluster, folder: Path) -> str:
+    """What the database takes and what is free. Raises MachineCannotError where a backup might not fit."""
+    size = int(cluster.query(database.size_query(cluster.settings.db))[0])
+    free = shutil.disk_usage(files.folder(folder)).free
+    told = f"the database takes {size} bytes, {free} are free at {folder}"
+    if free < ROOM * size:
+        raise MachineCannotError(
+            "There is not enough room for a backup.",
+            seen=told,
+            why=f"{ROOM} times what the database takes must be free.",
+            then=f"make room, or look at `ls -l {folder}` for backups that are no longer needed.",
+        )
+    return told
 
 
 def take(cluster: Cluster, path: Path) -> Backup:

@@ -15,8 +15,8 @@ from smallcluster.api import Api
 from smallcluster.containers import BALANCER
 from smallcluster.errors import AskedWronglyError, ClusterBrokenError, ExitCode, PersonError
 from smallcluster.evidence import Evidence
+from smallcluster.rehearsal import backup, prober
 from smallcluster.rehearsal import plan as plans
-from smallcluster.rehearsal import prober
 from smallcluster.rehearsal.plan import STEPS, WAY_BACK, Plan, Planned
 from smallcluster.rehearsal.prober import Outage, Prober
 from smallcluster.rehearsal.steps import WORK, World
@@ -142,7 +142,7 @@ class Rehearsal:
 
     def _preflight(self) -> None:
         """Refuse before anything stops. Raises ClusterBrokenError where the contract does not hold as it is."""
-        with self.progress.step("looking at the files of both") as step:
+        with self.progress.step("looking at the files of both, and at the disk") as step:
             for cluster in (self.before, self.after):
                 findings = own.findings(cluster.settings, cluster.compose)
                 broken = [one.check for one in findings if one.verdict is Verdict.BROKEN]
@@ -150,7 +150,8 @@ class Rehearsal:
                     raise ClusterBrokenError(
                         "The files break the contract.", seen=", ".join(broken), then="invoke check"
                     )
-            step.done("they hold")
+            room = backup.refuse_too_little_room(self.before, self.before.settings.folder / "backups")
+            step.done(f"they hold; {room}")
         found: list[Finding] = []
         smoke.run_checks(self.before, self.progress, self.kept, found)
         if merged(found) is not Verdict.HOLDS:

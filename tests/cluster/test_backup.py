@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,15 @@ def test_a_file_that_was_changed_is_not_restored(
         backup.restore(cluster, copy, "nowhere")
     with pytest.raises(ClusterBrokenError, match="is not what was written"):
         backup.verify(replace(copy, path=tmp_path / "none.dump"))
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_stops(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "bytes, " in backup.refuse_too_little_room(cluster, tmp_path)
+    monkeypatch.setattr(backup.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(MachineCannotError, match="not enough room"):
+        backup.refuse_too_little_room(cluster, tmp_path)
 
 
 def test_what_cannot_be_written_or_dumped_leaves_no_file(cluster: Cluster, tmp_path: Path) -> None:
