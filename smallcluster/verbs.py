@@ -249,6 +249,7 @@ def rehearse(
     def body() -> ExitCode:
         from smallcluster.rehearsal import run
         from smallcluster.report import rehearsal as reports
+        from smallcluster.report import rehearsal_page
 
         began, progress = time.monotonic(), _progress()
         before, after = _pair(db, from_, to, nodes, progress)
@@ -263,6 +264,7 @@ def rehearse(
             report = run.rehearse(before, after, planned, progress, began=began)
         data = reports.rehearsal_as_data(report)
         report.evidence.json("report", data)
+        report.evidence.text("report.html", rehearsal_page.page(report))
         if json:
             _print(jsonlib.dumps(data, indent=2))
         else:

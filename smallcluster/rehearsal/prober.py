@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any, Literal
 
 from smallcluster import api, interrupts
@@ -69,6 +70,16 @@ class Outage:
         return None if self.until is None else self.until - self.since
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Requests in a row that were all served, or all not; from when to when, seconds since the epoch."""
+
+    since: float
+    until: float
+    served: bool
+    requests: int
+
+
 @dataclass
 class Prober:
     """What was asked so far."""
@@ -86,6 +97,12 @@ class Prober:
             samples = sorted((one for one in self.samples if one.at <= until), key=lambda sample: sample.at)
         found = (outage_of([one for one in samples if one.kind == kind]) for kind in KINDS)
         return [one for one in found if one is not None]
+
+    def stretches(self) -> dict[Kind, list[Stretch]]:
+        """For each kind, how it was served through time: neighbours that fared alike, as one."""
+        with self._lock:
+            samples = sorted(self.samples, key=lambda sample: sample.at)
+        return {kind: stretches_of([one for one in samples if one.kind == kind]) for kind in KINDS}
 
     @property
     def worst_lateness(self) -> float:
@@ -141,6 +158,15 @@ def outage_of(samples: Sequence[Sample]) -> Outage | None:
         refused=sum(sample.status is not None for sample in within),
         unanswered=sum(sample.status is None for sample in within),
     )
+
+
+def stretches_of(samples: Sequence[Sample]) -> list[Stretch]:
+    """Samples in order of sending, joined where neighbours fared alike; each reaches to where the next begins."""
+    groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.served)]
+    ends = [*(group[0].at for group in groups[1:]), *(group[-1].at for group in groups[-1:])]
+    return [
+        Stretch(group[0].at, end, group[0].served, len(group)) for group, end in zip(groups, ends, strict=True)
+    ]  # fmt: skip
 
 
 def api_for(route: str, url: str, value: Callable[[str], str], keep: Callable[[Exchange], None]) -> Api:

@@ -18,7 +18,7 @@ from smallcluster.evidence import Evidence
 from smallcluster.rehearsal import backup, prober
 from smallcluster.rehearsal import plan as plans
 from smallcluster.rehearsal.plan import STEPS, WAY_BACK, Plan, Planned
-from smallcluster.rehearsal.prober import Outage, Prober
+from smallcluster.rehearsal.prober import Kind, Outage, Prober, Stretch
 from smallcluster.rehearsal.steps import WORK, World
 from smallcluster.rehearsal.way_back import WayBack
 from smallcluster.rehearsal.workload import Workload
@@ -54,6 +54,8 @@ class RehearsalReport(Ended):
     plan: Plan
     steps: tuple[Done, ...]
     outages: tuple[Outage, ...]
+    stretches: Mapping[Kind, Sequence[Stretch]]
+    """How each kind of clients was served through time, to the end of the way forward."""
     lateness: float
     """The most that a probe was sent after its turn, in seconds."""
     findings: tuple[Finding, ...]
@@ -114,6 +116,7 @@ class Rehearsal:
     gone_back: bool = False
     steps: list[Done] = field(default_factory=list)
     outages: tuple[Outage, ...] = ()
+    stretches: Mapping[Kind, Sequence[Stretch]] = field(default_factory=dict)
     lateness: float = 0.0
     findings: list[Finding] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -184,7 +187,7 @@ class Rehearsal:
         finally:
             smoked = next((done.began for done in self.steps if done.step.id == "smoke"), time.time())
             self.outages = tuple(probes.outages(smoked))  # a smoke stops a node itself: that is none of the upgrade's
-            self.lateness = probes.worst_lateness
+            self.stretches, self.lateness = probes.stretches(), probes.worst_lateness
 
     def _back(self, world: World) -> None:
         """Go the way back, from wherever the upgrade has come to."""
@@ -252,7 +255,8 @@ def rehearse(before: Cluster, after: Cluster, plan: Plan, progress: Progress, *,
     if problem is not None and not visit.left_running:
         problem.then = f"everything was taken down again; read {visit.kept.folder}/logs."
     return RehearsalReport(
-        plan=plan, steps=tuple(run.steps), outages=run.outages, lateness=run.lateness, findings=tuple(run.findings),
+        plan=plan, steps=tuple(run.steps), outages=run.outages, stretches=run.stretches,
+        lateness=run.lateness, findings=tuple(run.findings),
         gone_back=run.gone_back,
         **visit.ended(problem, began) | {"cluster": before if run.gone_back else after},
     )  # fmt: skip

@@ -35,7 +35,9 @@ def test_forward_and_back_with_work_in_flight(invoke: Invoke, client: Any, db: s
     assert {one["kind"] for one in data["outages"]} == {"health", "control", "worker"}
     assert all(0 < one["seconds"] < 120 and one["unanswered"] == 0 for one in data["outages"])
     folder = Path(data["evidence"])
-    assert {"plan.json", "report.json", "operations.jsonl", "probes.jsonl"} <= {path.name for path in folder.iterdir()}
+    assert {"plan.json", "report.json", "report.html", "operations.jsonl", "probes.jsonl"} <= {
+        path.name for path in folder.iterdir()
+    }
     outcomes = [json.loads(line).get("outcome") for line in (folder / "operations.jsonl").read_text().splitlines()]
     assert outcomes.count("done") > 20
     assert not leftovers(client, db)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smallcluster.rehearsal import prober
-from smallcluster.rehearsal.prober import Sample, outage_of
+from smallcluster.rehearsal.prober import Sample, outage_of, stretches_of
 
 SERVED = Sample("control", 0.0, 0.01, 200)
 
@@ -35,6 +35,14 @@ def samples(*statuses: int | None) -> list[Sample]:
 def test_an_outage(statuses: tuple[int | None, ...], told: tuple[Any, ...] | None) -> None:
     found = outage_of(samples(*statuses))
     assert (found and (found.since, found.until, found.refused, found.unanswered)) == told
+
+
+def test_stretches_reach_to_one_another_and_tell_how_many_they_are() -> None:
+    found = stretches_of(samples(200, 200, 503, None, 200))
+    assert [(one.since, one.until, one.served, one.requests) for one in found] == [
+        (0.0, 2.0, True, 2), (2.0, 4.0, False, 2), (4.0, 4.0, True, 1),
+    ]  # fmt: skip
+    assert stretches_of([]) == []
 
 
 def test_how_long_it_lasted() -> None:
