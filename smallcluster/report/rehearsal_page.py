@@ -117,8 +117,9 @@ def _ticks(since: float, until: float, scale: float) -> Iterator[tuple[float, st
 
 def _told(done: Done) -> dict[str, Any]:
     seen: Sequence[str] = [done.problem.what, *done.problem.seen.splitlines()] if done.problem else done.seen
+    began = f"{datetime.fromtimestamp(done.began, UTC):%H:%M:%S}"
     return {"title": done.step.title, "why": done.step.why, "verified": done.step.verified, "undone": done.step.undone,
-            "seen": seen, "failed": done.problem is not None, "began": f"{datetime.fromtimestamp(done.began, UTC):%H:%M:%S}",
+            "seen": seen, "failed": done.problem is not None, "began": began,
             "seconds": f"{done.seconds:.1f}"}  # fmt: skip
 
 
