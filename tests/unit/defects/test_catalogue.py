@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smallcluster import checks, defects, render, static
-from smallcluster.defects.base import Defect, load
+from smallcluster.defects.base import Defect, by_container, load
 from smallcluster.defects.plant import SERVER
 from smallcluster.edits import Edit
 from smallcluster.errors import AskedWronglyError
@@ -76,3 +76,12 @@ def test_a_name_that_no_defect_has_is_refused() -> None:
         defects.chosen(["leese"])
     assert [defect.id for defect in defects.chosen(["nothing"])] == ["nothing"]
     assert defects.chosen([]) == ALL
+
+
+@pytest.mark.parametrize("defect", [one for one in ALL if one.env], ids=each)
+def test_its_variables_are_others_than_the_rendered_ones(defect: Defect, tmp_path: Path) -> None:
+    settings = settings_of("mysql", exported={}, state=tmp_path)
+    given = by_container(defect.env, settings)
+    rendered = render.env_files(settings)
+    assert [(name, key) for name, values in given.items() for key, value in values.items()
+            if rendered[name].get(key) == value] == []  # fmt: skip
