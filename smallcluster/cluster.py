@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -161,6 +161,34 @@ class Cluster:
                 self.reload_balancer()
         progress.split(milestones.phases(self.settings.node_names))
         self.await_ready(progress)
+
+    def start_alone(self, services: Sequence[str], *more: str, compose: Compose | None = None) -> None:
+        """Start services and nothing that they depend on: Compose would run the bootstrap job again beside the nodes.
+
+        `more` are further options of `up`; `compose` is another invocation of the same project. Raises
+        ClusterBrokenError where Compose can't.
+        """
+        options = ("--detach", "--no-deps", "--no-build", "--pull", "never", *more)
+        outcome = (compose or self.compose).run("up", *options, *services, deadline=UP_DEADLINE)
+        if outcome.status:
+            raise ClusterBrokenError(
+                f"Compose could not start {', '.join(services)}.", seen=self.redacted(outcome.tail)
+            )
+
+    def await_bootstrap(self, say: Callable[[str], None]) -> Container:
+        """Wait until the bootstrap job has ended, and give its container; how it ended is the caller's to judge."""
+
+        def ended() -> str | None:
+            job = self.containers().get("bootstrap")
+            return None if job and job.status == "exited" else "the bootstrap job"
+
+        waiting.until_none("the bootstrap job ended", ended, deadline=UP_DEADLINE, say=say)
+        return self.containers()["bootstrap"]
+
+    def unready(self, names: Iterable[str]) -> str | None:
+        """Which of these routes don't answer /api/ready with 200, in a word; None where all do."""
+        routes = self.routes()
+        return ", ".join(name for name in names if further_node.answers_ready(routes.get(name)) != 200) or None
 
     def await_ready(self, progress: Progress) -> None:
         """Wait until balancer and nodes answer /api/ready with 200. Raises ClusterBrokenError where they don't."""

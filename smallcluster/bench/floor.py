@@ -26,14 +26,13 @@ from smallcluster.errors import ClusterBrokenError
 from smallcluster.flavours import Flavour
 from smallcluster.render import nginx_conf
 from smallcluster.settings import Settings
+from smallcluster.static.own import MOUNTED
 
 if TYPE_CHECKING:
     from smallcluster.bench.traffic import Speaker, Worker
     from smallcluster.cluster import Cluster
 
 PORT = 8090
-MOUNTED = "/etc/nginx/smallcluster"
-"""Where the balancer's container has the folder of its rendered configuration (compose/cluster.yaml)."""
 READY_SECONDS = 20.0
 """How long the bare handlers may take to answer."""
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, cast
 
 from smallcluster import interrupts, smoke, visits, waiting
 from smallcluster.checks.run import groups, side_by_side
-from smallcluster.cluster import UP_DEADLINE, Cluster
+from smallcluster.cluster import Cluster
 from smallcluster.defects.base import Defect
 from smallcluster.defects.plant import Planted, home, plant
 from smallcluster.errors import AskedWronglyError, ClusterBrokenError, ExitCode
 from smallcluster.evidence import Evidence
 from smallcluster.flavours import Flavour
-from smallcluster.further_node import answers_ready
 from smallcluster.lifecycle import DEFECT_MARK
 from smallcluster.progress import Progress
 from smallcluster.static import own
@@ -169,28 +168,17 @@ class _Field:
             return
         say(f"making anew: {', '.join(wanted)}")
         if "bootstrap" in wanted:
-            self._up(compose, ["bootstrap"])
-            waiting.until_none("the bootstrap job ended", self._bootstrapping, deadline=UP_DEADLINE, say=say)
+            self.cluster.start_alone(["bootstrap"], compose=compose)
+            self.cluster.await_bootstrap(say)
             wanted.remove("bootstrap")
-        self._up(compose, wanted)
+        if wanted:
+            self.cluster.start_alone(wanted, compose=compose)
         if "bootstrap" in before:  # it ran beside the nodes: they are started after it, as ever
-            self._up(compose, self.settings.node_names, "--force-recreate")
+            self.cluster.start_alone(self.settings.node_names, "--force-recreate", compose=compose)
         self.cluster.reload_balancer()
 
-    def _up(self, compose: Compose, services: Sequence[str], *more: str) -> None:
-        options = ("--detach", "--no-deps", "--no-build", "--pull", "never", *more)
-        outcome = compose.run("up", *options, *services, deadline=UP_DEADLINE) if services else None
-        if outcome and outcome.status:
-            raise ClusterBrokenError("Compose could not plant a defect.", seen=self.cluster.redacted(outcome.tail))
-
-    def _bootstrapping(self) -> str | None:
-        job = self.cluster.containers().get("bootstrap")
-        return None if job and job.status == "exited" else "the bootstrap job"
-
     def _unready(self) -> str | None:
-        routes = self.cluster.routes()
-        late = [name for name, url in routes.items() if answers_ready(url) != 200]
-        return ", ".join(late) if late else None
+        return self.cluster.unready(self.cluster.routes())
 
     def _remove(self, service: str) -> None:
         found = self.cluster.containers().get(service)

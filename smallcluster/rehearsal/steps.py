@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 STOP_SECONDS = 15
+ANEW = "--force-recreate"
 _COUNT_MIGRATIONS = "select count(*) from migrations"
 MAINTENANCE_TYPE = "application/json"
 MAINTENANCE = json.dumps({"error": "maintenance", "message": "The cluster is being upgraded.", "retryable": True})
@@ -127,14 +128,8 @@ def bootstrap(world: World, say: Say) -> list[str]:
     """Run the new image's job, once, with nothing else started for it."""
     render.render_env(world.after.settings)
     version = schema_version(world.after)
-    _up(world.after, ["bootstrap"])
-
-    def ended() -> str | None:
-        job = world.after.containers().get("bootstrap")
-        return None if job and job.status == "exited" else "the bootstrap job"
-
-    waiting.until_none("the bootstrap job ended", ended, deadline=UP_DEADLINE, say=say)
-    job = world.after.containers()["bootstrap"]
+    world.after.start_alone(["bootstrap"], ANEW)
+    job = world.after.await_bootstrap(say)
     if job.exit_code:
         raise ClusterBrokenError(
             f"The new image's bootstrap job ended with status {job.exit_code}.",
@@ -158,16 +153,8 @@ def schema_version(cluster: Cluster) -> str:
 
 def start_nodes(world: World, say: Say) -> list[str]:
     """Make the nodes anew from the new image, and wait until each is ready."""
-    _up(world.after, list(world.nodes))
-
-    def ready() -> str | None:
-        from smallcluster.further_node import answers_ready
-
-        routes = world.after.routes()
-        late = [name for name in world.nodes if answers_ready(routes.get(name)) != 200]
-        return ", ".join(late) if late else None
-
-    waiting.until_none("every new node is ready", ready, deadline=60, say=say)
+    world.after.start_alone(world.nodes, ANEW)
+    waiting.until_none("every new node is ready", lambda: world.after.unready(world.nodes), deadline=60, say=say)
     found = world.after.containers()
     other = [
         name for name, one in found.items() if name in world.nodes and one.image_id != world.after.image_for(name).id
@@ -182,13 +169,7 @@ def open_balancer(world: World, say: Say) -> list[str]:
     conf = world.after.settings.folder / "nginx" / "nginx.conf"
     files.write_public(conf, render.nginx_conf(world.after.settings))
     world.after.reload_balancer()
-
-    def ready() -> str | None:
-        from smallcluster.further_node import answers_ready
-
-        return None if answers_ready(world.after.routes()[BALANCER]) == 200 else "the balancer"
-
-    waiting.until_none("ready through the balancer", ready, deadline=20, say=say)
+    waiting.until_none("ready through the balancer", lambda: world.after.unready([BALANCER]), deadline=20, say=say)
     return ["ready through the balancer"]
 
 
@@ -200,7 +181,7 @@ def start_workers(world: World, _: Say) -> list[str]:
 
 def start_scheduler(world: World, _: Say) -> list[str]:
     """Make the scheduler anew from the new image, and see that it is the only one."""
-    _up(world.after, ["scheduler"])
+    world.after.start_alone(["scheduler"], ANEW)
     running = [one for one in world.after.containers().values() if one.running and is_scheduler(one)]
     if len(running) != 1 or running[0].image_id != world.after.images["server"].id:
         seen = ", ".join(f"{one.service} ({one.image})" for one in running) or "none"
@@ -253,14 +234,6 @@ def stop(cluster: Cluster, services: list[str]) -> None:
     outcome = cluster.compose.run("stop", "--timeout", str(STOP_SECONDS), *services, deadline=UP_DEADLINE)
     if outcome.status:
         raise ClusterBrokenError(f"Compose could not stop {', '.join(services)}.", seen=cluster.redacted(outcome.tail))
-
-
-def _up(cluster: Cluster, services: list[str]) -> None:
-    """Start services alone: `--no-deps`, or Compose would run the bootstrap job again."""
-    options = ("--detach", "--no-deps", "--no-build", "--pull", "never", "--force-recreate")
-    outcome = cluster.compose.run("up", *options, *services, deadline=UP_DEADLINE)
-    if outcome.status:
-        raise ClusterBrokenError(f"Compose could not start {', '.join(services)}.", seen=cluster.redacted(outcome.tail))
 
 
 WORK: Mapping[str, Callable[[World, Say], list[str]]] = {

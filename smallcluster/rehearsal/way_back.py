@@ -138,9 +138,7 @@ def _fresh_database(cluster: Cluster, say: Say) -> None:
     found = cluster.containers()["database"]
     cluster.client.containers.get(found.id).remove(force=True)
     cluster.client.volumes.get(_data_volume(cluster)).remove()
-    outcome = cluster.compose.run("up", "--detach", "--no-deps", "--no-build", "--pull", "never", "database")
-    if outcome.status:
-        raise ClusterBrokenError("Compose could not start the database.", seen=cluster.redacted(outcome.tail))
+    cluster.start_alone(["database"])
 
     def healthy() -> str | None:
         one = cluster.containers().get("database")
