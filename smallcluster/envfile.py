@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 
 from smallcluster import variables
 from smallcluster.errors import AskedWronglyError
@@ -55,15 +55,19 @@ def read(path: Path, label: str) -> dict[str, Line]:
 
 
 def _bindings(path: Path, label: str) -> Iterable[tuple[int, str, str]]:
-    for binding in parse_stream(StringIO(_text(path, label))):
-        original = binding.original.string
-        leading = original[: len(original) - len(original.lstrip())]
-        number = binding.original.line + leading.count("\n")
+    for number, binding in numbered(_text(path, label)):
         named = binding.key is not None and _NAME.match(binding.key) and binding.value is not None
         if binding.error or (binding.key is not None and not named):
-            raise _malformed(f"{label}:{number}", original.strip().splitlines()[0])
+            raise _malformed(f"{label}:{number}", binding.original.string.strip().splitlines()[0])
         if binding.key is not None and binding.value is not None:
             yield number, binding.key, binding.value
+
+
+def numbered(text: str) -> Iterator[tuple[int, Binding]]:
+    """What an env file binds, each with its line: that of its name, not of the blank lines which the parser adds."""
+    for binding in parse_stream(StringIO(text)):
+        said = binding.original.string
+        yield binding.original.line + said[: len(said) - len(said.lstrip())].count("\n"), binding
 
 
 def _text(path: Path, label: str) -> str:

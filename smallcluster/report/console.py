@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallcluster.containers import Container
 from smallcluster.contract import BY_ID
 from smallcluster.flavours import Flavour
-from smallcluster.target import Target
 from smallcluster.verdicts import Finding, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from smallcluster.containers import Container
     from smallcluster.images import Image
     from smallcluster.progress import Phase
     from smallcluster.smoke import SmokeReport
@@ -77,6 +76,8 @@ def print_left(out: Console, report: Ended) -> None:
 
 
 def _verdict_line(report: SmokeReport) -> str:
+    from smallcluster.target import Target  # heavy: files alone are judged without it
+
     counts = dict.fromkeys(Verdict, 0)
     warnings = 0
     for finding in report.findings:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from smallcluster.contract import BY_ID
 from smallcluster.errors import PersonError
 from smallcluster.evidence import image_records
 from smallcluster.progress import Phase
+from smallcluster.report.findings import finding_as_data
 from smallcluster.smoke import SmokeReport
-from smallcluster.verdicts import Finding, Verdict
 from smallcluster.visits import Ended
 
 SMOKE_SCHEMA = "smallcluster.smoke/1"
@@ -50,23 +48,6 @@ def phase_as_data(phase: Phase) -> dict[str, Any]:
     """One phase with its parts."""
     parts = [phase_as_data(part) for part in phase.parts]
     return {"name": phase.name, "seconds": round(phase.seconds, 2)} | ({"parts": parts} if parts else {})
-
-
-def finding_as_data(finding: Finding, then: str) -> dict[str, Any]:
-    """One finding with the sentences of its rules and where they stand; `then` is what to do next."""
-    judgement = asdict(finding.judgement)
-    judgement.pop("verdict")
-    return {
-        "check": finding.check,
-        "title": finding.title,
-        "rules": [asdict(BY_ID[rule]) for rule in finding.rules],
-        "verdict": finding.verdict.value,
-        "warning": finding.warning and finding.verdict is not Verdict.HOLDS,
-        "seconds": round(finding.seconds, 3),
-        "waits_seconds": finding.waits,
-        **judgement,
-        "then": then,
-    }
 
 
 def problem_as_data(problem: PersonError) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from smallcluster.rehearsal import plan as plans
 from smallcluster.rehearsal.plan import WINDOW, Plan
 from smallcluster.rehearsal.run import Done, RehearsalReport
 from smallcluster.report.console import console, print_left, print_table, verdict_mark
-from smallcluster.report.machine import ended_as_data, finding_as_data, problem_as_data
+from smallcluster.report.findings import finding_as_data
+from smallcluster.report.machine import ended_as_data, problem_as_data
 
 REHEARSAL_SCHEMA = "smallcluster.rehearsal/1"
 

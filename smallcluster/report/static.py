@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from smallcluster.report.console import console, print_finding, verdict_mark
-from smallcluster.report.machine import finding_as_data
+from smallcluster.report.findings import finding_as_data
 from smallcluster.verdicts import EXIT_CODES, Finding, Verdict, merged
 
 CHECK_SCHEMA = "smallcluster.check/1"

@@ -1,7 +1,7 @@
 """What a Compose file must say: data services private, one scheduler, one release, and nobody else who supervises.
 
-Compose itself reads the file, so that anchors, includes, profiles and interpolation mean what they mean there. Lines
-are lost on the way: findings name the service and the key.
+Compose itself reads the file, so that anchors, includes, profiles and interpolation mean what they mean there. It
+drops the lines on the way; places.py finds them again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from smallcluster import engine
 from smallcluster.bodies import mapping, mappings, text
 from smallcluster.envfile import Line
 from smallcluster.errors import AskedWronglyError
+from smallcluster.static import places
 from smallcluster.static.base import Environments, static
+from smallcluster.static.places import Places
 from smallcluster.verdicts import Judgement, broken, holds, unknown
 
 PASSES = ("schedule:evaluate", "activity:timeout-enforce", "history:prune")
@@ -33,9 +35,9 @@ _SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Composition:
-    """The services of a Compose file as Compose understands it."""
+    """The services of a Compose file as Compose understands it, and where they stand."""
 
-    file: str
+    places: Places
     services: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -55,9 +57,21 @@ class Composition:
         return Environments({_role(name, one): self._lines(name, one) for name, one in self.servers.items()})
 
     def _lines(self, name: str, service: Mapping[str, Any]) -> Mapping[str, Line]:
-        where = f"{self.file}, {name}"
         values = mapping(service.get("environment"))
-        return {key: Line(key, "" if value is None else str(value), where, self.file) for key, value in values.items()}
+        return {
+            key: Line(key, "" if value is None else str(value), self._where(name, key), self.places.label)
+            for key, value in values.items()
+        }
+
+    def _where(self, name: str, variable: str) -> str:
+        """The line that sets a variable, or else the one that names the file which does, with the service."""
+        line = self.places.lines.get((name, "environment", variable))
+        return line or f"{self.places.of(name, 'env_file')}, {name}"
+
+    def told(self, name: str, *keys: str) -> str:
+        """A service with its file and line: of the first of `keys` that stands there, or its own."""
+        line = next((self.places.lines[name, key] for key in keys if (name, key) in self.places.lines), None)
+        return f"{line or self.places.of(name)}: {name}"
 
 
 def _command(service: Mapping[str, Any]) -> str:
@@ -98,19 +112,22 @@ def read(path: Path) -> Composition:
             why="a slip in the file, or a file or variable that it needs is not on this machine.",
             then=f"`{shlex.join(command[:-2])}` says the same; correct it, then repeat the command.",
         )
-    return understood(str(path), ran.stdout)
+    return understood(places.read([(str(path), path)], str(path)), ran.stdout)
 
 
-def understood(file: str, told: str) -> Composition:
+def understood(where: Places, told: str) -> Composition:
     """What Compose made of a file, as it tells it (`config --format json`)."""
-    return Composition(file, mapping(json.loads(told).get("services")))
+    return Composition(where, mapping(json.loads(told).get("services")))
 
 
 @static("compose-keeps-data-services-private", "operator.private-services")
 def compose_keeps_data_services_private(seen: Composition) -> Judgement:
     """Database and Redis publish no port and share no network with the host."""
     private = {name: one for name, one in seen.services.items() if DATA_IMAGES.fullmatch(text(one.get("image")))}
-    evidence = [f"{name}: {'; '.join(_openings(one)) or 'publishes nothing'}" for name, one in private.items()]
+    evidence = [
+        f"{seen.told(name, 'ports', 'network_mode')}: {'; '.join(_openings(one)) or 'publishes nothing'}"
+        for name, one in private.items()
+    ]
     if not private:
         return unknown(cause="no database and no Redis in this file: whether theirs are private, no file here shows.")
     if any(list(_openings(one)) for one in private.values()):
@@ -132,7 +149,7 @@ def _openings(service: Mapping[str, Any]) -> Iterator[str]:
 def compose_runs_one_scheduler(seen: Composition) -> Judgement:
     """One service, in one replica, runs the three maintenance passes."""
     found = {name: _command(one) for name, one in seen.schedulers.items()}
-    evidence = [f"{name}: {command}" for name, command in found.items()]
+    evidence = [f"{seen.told(name, 'command', 'entrypoint')}: {command}" for name, command in found.items()]
     if not found:
         return unknown(cause="no service of this file runs the maintenance passes: nothing shows who does.")
     many = [name for name, one in seen.schedulers.items() if _replicas(one) > 1]
@@ -157,7 +174,7 @@ def _replicas(service: Mapping[str, Any]) -> int:
 def compose_runs_one_release(seen: Composition) -> Judgement:
     """Every service of the server runs the same image."""
     images = {name: text(one.get("image")) for name, one in seen.servers.items()}
-    evidence = [f"{name}: {image or 'built here'}" for name, image in images.items()]
+    evidence = [f"{seen.told(name, 'image', 'build')}: {image or 'built here'}" for name, image in images.items()]
     if len(images) < 2:
         return unknown(*evidence, cause="fewer than two services of this file run the server.")
     if len(set(images.values())) > 1:
@@ -171,7 +188,8 @@ def compose_runs_one_release(seen: Composition) -> Judgement:
 @static("compose-replaces-nothing-one-by-one", "operator.stop-the-world")
 def compose_replaces_nothing_one_by_one(seen: Composition) -> Judgement:
     """Nothing is configured to be updated while the rest serves."""
-    rolling = [f"{name}: deploy.update_config" for name, one in seen.servers.items()
+    key = ("deploy", "update_config")
+    rolling = [f"{seen.places.of(name, *key)}: {name}: {'.'.join(key)}" for name, one in seen.servers.items()
                if mapping(one.get("deploy")).get("update_config")]  # fmt: skip
     if rolling:
         return broken(
@@ -184,7 +202,8 @@ def compose_replaces_nothing_one_by_one(seen: Composition) -> Judgement:
 @static("compose-is-the-only-supervisor", "outside.supervisors", "outside.kubernetes")
 def compose_is_the_only_supervisor(seen: Composition) -> Judgement:
     """No service of the server is run by a process supervisor or for an orchestrator."""
-    wrong = [f"{name}: {told}" for name, one in seen.servers.items() for told in _supervised(one)]
+    wrong = [f"{seen.places.of(name, *keys)}: {name}: {told}" for name, one in seen.servers.items()
+             for keys, told in _supervised(one)]  # fmt: skip
     if wrong:
         return broken(
             *wrong, expected="the server as the container's own program, on Compose alone",
@@ -193,16 +212,19 @@ def compose_is_the_only_supervisor(seen: Composition) -> Judgement:
     return _of_servers(seen, "nobody else supervises it")
 
 
-def _supervised(service: Mapping[str, Any]) -> Iterator[str]:
-    yield from (
-        word for word in _command(service).split() if word.rpartition("/")[2] in SUPERVISORS or word in SUPERVISORS
-    )
-    yield from (name for name in mapping(service.get("environment")) if name.startswith("KUBERNETES_"))
+def _supervised(service: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What runs a service besides Compose, each with the keys that say so."""
+    for key in ("entrypoint", "command"):
+        for word in map(str, service.get(key) or []):
+            yield from (((key,), one) for one in word.split() if {one, one.rpartition("/")[2]} & SUPERVISORS)
+    for name in mapping(service.get("environment")):
+        if name.startswith("KUBERNETES_"):
+            yield ("environment", name), name
     if mapping(service.get("deploy")).get("mode") == "global":
-        yield "deploy.mode global (Swarm)"
+        yield ("deploy", "mode"), "deploy.mode global (Swarm)"
 
 
 def _of_servers(seen: Composition, told: str) -> Judgement:
     if not seen.servers:
         return unknown(cause="no service of this file has the server's environment (DB_CONNECTION, CACHE_STORE).")
-    return holds(*(f"{name}: {told}" for name in seen.servers))
+    return holds(*(f"{seen.told(name)}: {told}" for name in seen.servers))

@@ -12,7 +12,7 @@ from smallcluster.containers import BALANCER
 from smallcluster.errors import ClusterBrokenError
 from smallcluster.redaction import redact
 from smallcluster.settings import Settings
-from smallcluster.static import composition, nginx
+from smallcluster.static import composition, nginx, places
 from smallcluster.static.base import Environments, rendered
 from smallcluster.static.composition import Composition
 from smallcluster.verdicts import Finding
@@ -46,7 +46,8 @@ def read(settings: Settings, compose: Compose) -> Composition:
             why="a rendered file was removed, or compose/ was changed.",
             then=f"`invoke render --db={settings.db.value}`, then repeat the command.",
         )
-    return composition.understood("compose/", outcome.output)
+    files = [(f"compose/{file.name}", file) for file in compose.files]
+    return composition.understood(places.read(files, "compose/"), outcome.output)
 
 
 def configuration(whole: Composition) -> Path:

@@ -42,6 +42,10 @@ services:
 OPENED = FILE.replace("DW_SERVER_ID: b", "DW_SERVER_ID: a").replace('"mysql:8"', '"mysql:8"\n    ports: ["3306:3306"]')
 
 
+def line_of(text: str, words: str) -> int:
+    return next(number for number, line in enumerate(text.splitlines(), 1) if words in line)
+
+
 def test_anchors_profiles_and_interpolation_are_composes_to_read(invoke: Invoke, tmp_path: Path) -> None:
     path = tmp_path / "compose.yaml"
     path.write_text(FILE)
@@ -51,6 +55,8 @@ def test_anchors_profiles_and_interpolation_are_composes_to_read(invoke: Invoke,
     ran = invoke("check", f"--compose={path}", "--json")
     broken = {check for check, verdict in ran.checks().items() if verdict == "broken"}
     assert (ran.code, broken) == (10, {"env-gives-each-node-an-id", "compose-keeps-data-services-private"})
+    assert f"{path}:{line_of(OPENED, 'ports:')}: db: publishes 3306 for 3306" in ran.out
+    assert f"{path}:{line_of(OPENED, 'DW_SERVER_ID: a')}: DW_SERVER_ID=a" in ran.out
 
 
 @pytest.mark.parametrize(
