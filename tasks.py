@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from invoke import Context, task
 
-from smallcluster import verbs, verbs_on_files
+from smallcluster import verbs, verbs_on_files, verbs_on_upgrades
 
 _DB = "which durable database: mysql or pgsql"
 _NODES = "how many API nodes: 2 or 3 (default: as many as run, else 2)"
@@ -162,8 +162,12 @@ def defects(_: Context, only: list[str], db: str = "", json: bool = False, debug
         "to": "the image to upgrade to (default: the bundled server as it stands here)",
         "nodes": _NODES,
         "plan": "print the plan and do nothing",
+        "backups": "the folder that the backup goes to (default: the cluster's in .smallcluster/)",
+        "bootstrap_seconds": "how long the bootstrap job may take before it counts as hung (default: 180)",
         "rollback": "rehearse the way back, too: the backup restored, the old image on it",
         "on_failure": "what follows a step that fails: stop (the default) or rollback",
+        "resume": "go on with a rehearsal that was cut off, or whose step failed",
+        "abandon": "put the old release back instead, its data as it was before the new one",
         "yes": "do not ask before it is run",
         "force": "also to an image that is not newer",
         "json": _JSON,
@@ -176,19 +180,24 @@ def rehearse(
     from_: str = "",
     to: str = "",
     nodes: str = "",
+    backups: str = "",
+    bootstrap_seconds: str = "",
     plan: bool = False,
     rollback: bool = False,
     on_failure: str = "stop",
+    resume: bool = False,
+    abandon: bool = False,
     yes: bool = False,
     force: bool = False,
     json: bool = False,
     debug: bool = False,
 ) -> None:
     """Rehearse a stop-the-world upgrade: with work in flight, each step verified, downtime measured."""
-    verbs.rehearse(
-        db=db, from_=from_, to=to, nodes=nodes, plan=plan, rollback=rollback, on_failure=on_failure, yes=yes,
-        force=force, json=json, debug=debug,
+    wanted = verbs_on_upgrades.Asked(
+        db=db, from_=from_, to=to, nodes=nodes, rollback=rollback, on_failure=on_failure, backups=backups,
+        bootstrap_seconds=bootstrap_seconds, force=force, plan=plan, resume=resume, abandon=abandon, yes=yes, json=json,
     )  # fmt: skip
+    verbs_on_upgrades.rehearse(wanted, debug=debug)
 
 
 @task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
-from smallcluster import database, engine, further_node, interrupts, waiting
+from smallcluster import database, engine, files, further_node, interrupts, locks, waiting
 from smallcluster.compose import Compose, Outcome
 from smallcluster.containers import BALANCER, Container, read_containers
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
@@ -46,7 +46,7 @@ def compose_of(settings: Settings, flavour: str, refs: Mapping[str, str]) -> Com
 
     Raises MachineCannotError where Compose is missing.
     """
-    files = ["cluster.yaml", f"{settings.db.value}.yaml", f"server-{flavour}.yaml"]
+    chosen = ["cluster.yaml", f"{settings.db.value}.yaml", f"server-{flavour}.yaml"]
     services = {"NGINX": "nginx", "REDIS": "redis", "DATABASE": settings.db.value, "SERVER": "server"}
     images = {  # Compose wants a word for the image of a service that is not used, too
         f"SMALLCLUSTER_{name}_IMAGE": refs.get(image, "none") for name, image in services.items()
@@ -54,9 +54,10 @@ def compose_of(settings: Settings, flavour: str, refs: Mapping[str, str]) -> Com
     return Compose(
         command=tuple(engine.compose_command()),
         project=settings.project,
-        files=tuple(COMPOSE_FOLDER / name for name in [*files, *(["outside.yaml"] if settings.outside else [])]),
+        files=tuple(COMPOSE_FOLDER / name for name in [*chosen, *(["outside.yaml"] if settings.outside else [])]),
         variables=images | {"SMALLCLUSTER_STATE": str(settings.folder)},
         profiles=tuple(_profiles(settings)),
+        guard=files.folder(settings.folder) / locks.CHILDREN,
     )
 
 
@@ -106,9 +107,17 @@ class Cluster:
         Raises MachineCannotError where only a part is there: neither to be checked nor to be started over.
         """
         found = self.containers()
+        if found:
+            self._refuse_half(found)
+        return self._standing_of(found)
+
+    def standing_or_half(self) -> Standing:
+        """As `standing`, without asking whether all of it is there."""
+        return self._standing_of(self.containers())
+
+    def _standing_of(self, found: Mapping[str, Container]) -> Standing:
         if not found:
             return Standing.STOPPED if volumes_of(self.client, self.settings.project) else Standing.ABSENT
-        self._refuse_half(found)
         lasting = [container.running for service, container in found.items() if service != "bootstrap"]
         if all(lasting):
             return Standing.RUNNING
@@ -175,14 +184,17 @@ class Cluster:
                 f"Compose could not start {', '.join(services)}.", seen=self.redacted(outcome.tail)
             )
 
-    def await_bootstrap(self, say: Callable[[str], None]) -> Container:
-        """Wait until the bootstrap job has ended, and give its container; how it ended is the caller's to judge."""
+    def await_bootstrap(self, say: Callable[[str], None], deadline: float = UP_DEADLINE) -> Container:
+        """Wait until the bootstrap job has ended, and give its container; how it ended is the caller's to judge.
+
+        Raises ClusterBrokenError where it has not within `deadline` seconds.
+        """
 
         def ended() -> str | None:
             job = self.containers().get("bootstrap")
             return None if job and job.status == "exited" else "the bootstrap job"
 
-        waiting.until_none("the bootstrap job ended", ended, deadline=UP_DEADLINE, say=say)
+        waiting.until_none("the bootstrap job ended", ended, deadline=deadline, say=say)
         return self.containers()["bootstrap"]
 
     def unready(self, names: Iterable[str]) -> str | None:
@@ -301,9 +313,15 @@ class Cluster:
         return [line for line in text.splitlines() if line]
 
     @contextmanager
-    def another_database(self) -> Iterator[str]:
-        """One more, empty database in the same server, by its name; dropped afterwards. Raises as `query` does."""
-        settings, name = self.settings, f"smoke_{secrets.token_hex(4)}"
+    def another_database(self, name: str = "") -> Iterator[str]:
+        """One more, empty database in the same server, by its name; dropped afterwards. Raises as `query` does.
+
+        Where a name is given, what a run that was killed has left under it is dropped before.
+        """
+        settings = self.settings
+        if name:
+            self._in_database(database.dropping_command(settings.db, name))
+        name = name or f"smoke_{secrets.token_hex(4)}"
         with interrupts.deferred():
             self._in_database(database.making_command(settings.db, name, settings.value("DB_USERNAME")))
         try:

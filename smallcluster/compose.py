@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, BinaryIO
 
-from smallcluster import interrupts
+from smallcluster import interrupts, locks
 from smallcluster.errors import MachineCannotError
 
 
@@ -58,6 +58,8 @@ class Compose:
     files: tuple[Path, ...]
     variables: Mapping[str, str]
     profiles: tuple[str, ...] = ()
+    guard: Path | None = None
+    """A file that each command holds a lock of until it ends, so that it is known of even if we are killed."""
 
     def argv(self, arguments: Sequence[str]) -> list[str]:
         """The whole command line of `docker compose ARGUMENTS` for this project."""
@@ -97,7 +99,7 @@ class Compose:
     def piped(self, *arguments: str, deadline: float, stdin: BinaryIO | None = None) -> Iterator[Piped]:
         """Run it with its standard output, and input, as bytes; ended at the deadline, or when the block ends early."""
         with TemporaryFile() as words, ExitStack() as ending:
-            with interrupts.deferred():
+            with interrupts.deferred(), self._guarded() as guards:
                 process = subprocess.Popen(
                     self.argv(arguments),
                     stdin=stdin or subprocess.DEVNULL,
@@ -105,6 +107,7 @@ class Compose:
                     stderr=words,
                     env=self.environment(),
                     start_new_session=True,
+                    pass_fds=guards,
                 )
                 ending.callback(_end, process)
                 late = threading.Timer(deadline, _end, (process,))
@@ -115,16 +118,26 @@ class Compose:
                 yield Piped(process, words)
 
     def _spawn(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.argv(arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=self.environment(),
-            start_new_session=True,
-        )
+        with self._guarded() as guards:
+            return subprocess.Popen(
+                self.argv(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env=self.environment(),
+                start_new_session=True,
+                pass_fds=guards,
+            )
+
+    @contextmanager
+    def _guarded(self) -> Iterator[tuple[int, ...]]:
+        if self.guard is None:
+            yield ()
+            return
+        with locks.handed_on(self.guard) as descriptor:
+            yield (descriptor,)
 
     def environment(self) -> dict[str, str]:
         """The child's environment: ours, less what could change the project's meaning, plus its variables."""

@@ -33,9 +33,10 @@ def client_command(db: Database, sql: str, name: str = "") -> list[str]:
 
 _DUMPS = {
     Database.PGSQL: 'PGPASSWORD="$POSTGRES_PASSWORD" exec pg_dump --host=127.0.0.1 --username="$POSTGRES_USER" '
-    '--dbname="$POSTGRES_DB" --no-password --format=custom',
+    '--dbname="${1:-$POSTGRES_DB}" --no-password --format=custom',
     Database.MYSQL: 'MYSQL_PWD="$MYSQL_PASSWORD" exec mysqldump --protocol=tcp --host=127.0.0.1 '
-    '--user="$MYSQL_USER" --single-transaction --no-tablespaces --hex-blob --set-gtid-purged=OFF "$MYSQL_DATABASE"',
+    '--user="$MYSQL_USER" --single-transaction --no-tablespaces --hex-blob --set-gtid-purged=OFF '
+    '"${1:-$MYSQL_DATABASE}"',
 }
 _RESTORES = {
     Database.PGSQL: 'PGPASSWORD="$POSTGRES_PASSWORD" exec pg_restore --host=127.0.0.1 --username="$POSTGRES_USER" '
@@ -45,7 +46,10 @@ _RESTORES = {
 
 
 def dump_script(db: Database) -> str:
-    """A shell script, for inside the database's container, that writes the whole database to its standard output."""
+    """A shell script, for inside the database's container, that writes a whole database to its standard output.
+
+    The application's, or the one that its argument names.
+    """
     return _DUMPS[db]
 
 

@@ -99,6 +99,11 @@ def begin(verb: str, settings: Settings, now: datetime, name: str = "") -> Evide
     return Evidence(folder=folder, secrets=settings.secret_values)
 
 
+def again(folder: Path, settings: Settings) -> Evidence:
+    """The folder of a run that was cut off, to be gone on with; made where somebody removed it."""
+    return Evidence(folder=files.folder(folder), secrets=settings.secret_values)
+
+
 def _new_folder(home: Path, name: str) -> Path:
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         candidate = home / (name + suffix)

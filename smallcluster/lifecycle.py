@@ -18,6 +18,9 @@ from smallcluster.progress import Progress
 DEFECT_MARK = "defect-planted"
 """A file in a cluster's state folder while `invoke defects` is at work; one that was killed leaves a defect planted."""
 
+REHEARSAL_MARK = "rehearsal.json"
+"""A file there while `invoke rehearse` is at work; where one was cut off, the cluster is half of each release."""
+
 
 def up(cluster: Cluster, progress: Progress) -> dict[str, str]:
     """Bring the cluster up, or find it up already; returns its addresses by route.
@@ -26,6 +29,8 @@ def up(cluster: Cluster, progress: Progress) -> dict[str, str]:
     AskedWronglyError where a cluster runs with other settings than the ones asked for now, MachineCannotError
     where only a part of it runs.
     """
+    if cluster.standing_or_half() is not Standing.ABSENT:
+        refuse_leftovers(cluster)
     standing = cluster.standing()
     if standing is Standing.LIMPING:
         raise _limping(cluster)
@@ -70,6 +75,7 @@ def bootstrap(cluster: Cluster, progress: Progress) -> str:
     Raises AskedWronglyError where the cluster was started from other settings, MachineCannotError where there is none.
     """
     if cluster.containers():
+        refuse_leftovers(cluster)
         refuse_changes(cluster)
     return cluster.bootstrap(progress)
 
@@ -87,16 +93,27 @@ def remember(cluster: Cluster) -> None:
     files.write_private(cluster.settings.folder / "started.json", json.dumps(_digests(cluster), indent=2) + "\n")
 
 
-def refuse_changes(cluster: Cluster) -> None:
-    """Raise AskedWronglyError where a running cluster was started from other settings than the ones asked for now."""
+def refuse_leftovers(cluster: Cluster) -> None:
+    """Raise AskedWronglyError where a verb that was killed has left the cluster as no other verb may take it."""
+    db = cluster.settings.db.value
+    if (cluster.settings.folder / REHEARSAL_MARK).exists():
+        raise AskedWronglyError(
+            f"A rehearsal of the {db} cluster was begun and did not come to its end.",
+            seen=str(cluster.settings.folder / REHEARSAL_MARK),
+            why="it was killed, or a step failed; the cluster is as that step left it.",
+            then=f"`invoke rehearse --db={db} --resume` goes on from there, `--abandon` puts the old release back.",
+        )
     if (cluster.settings.folder / DEFECT_MARK).exists():
-        db = cluster.settings.db.value
         raise AskedWronglyError(
             f"A planted defect was left in the {db} cluster.",
             seen=str(cluster.settings.folder / DEFECT_MARK),
             why="`invoke defects` was killed before it could put everything back.",
             then=f"`invoke down --db={db}`, then `invoke up --db={db}`.",
         )
+
+
+def refuse_changes(cluster: Cluster) -> None:
+    """Raise AskedWronglyError where a running cluster was started from other settings than the ones asked for now."""
     changed = [*_changed_containers(cluster), *_changed_files(cluster)]
     if changed:
         db = cluster.settings.db.value

@@ -7,21 +7,19 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smallcluster import engine, files, interrupts, locks, people
-from smallcluster.containers import Container, read_containers
+from smallcluster import asked, engine, files, locks, people
+from smallcluster.containers import read_containers
 from smallcluster.errors import AskedWronglyError, ExitCode
 from smallcluster.progress import Progress
-from smallcluster.settings import Database, Settings, database_named, load, nodes_asked, project_name
+from smallcluster.settings import Database, Settings, database_named, nodes_asked, project_name
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
     from smallcluster.cluster import Cluster
-    from smallcluster.images import Image
     from smallcluster.setup import SetupReport
     from smallcluster.smoke import SmokeReport
 
@@ -32,7 +30,7 @@ def setup(*, json: bool, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster import setup as setup_
 
-        return _show_setup(setup_.setup(_progress()), json=json)
+        return _show_setup(setup_.setup(asked.progress()), json=json)
 
     people.run(body, debug=debug, as_json=json)
 
@@ -54,13 +52,13 @@ def render(*, db: str, nodes: str, explain: bool, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster import render as render_
 
-        settings = _settings(db, nodes_asked(nodes) or 2, _progress())
+        settings = asked.settings(db, nodes_asked(nodes) or 2, asked.progress())
         paths = render_.render(settings)
         if explain:
             _explain(settings)
         else:
             for path in paths:
-                _print(str(path))
+                asked.put(str(path))
         return ExitCode.HOLDS
 
     people.run(body, debug=debug)
@@ -70,14 +68,14 @@ def up(*, db: str, nodes: str, image: str, json: bool, debug: bool) -> None:
     """`invoke up`."""
 
     def body() -> ExitCode:
-        progress = _progress()
-        cluster = _cluster(db, nodes_asked(nodes), progress, image)
+        progress = asked.progress()
+        cluster = asked.cluster(db, nodes_asked(nodes), progress, image)
         with locks.exclusive(cluster.settings.db, "up"):
             from smallcluster import lifecycle
 
             routes = lifecycle.up(cluster, progress)
         if json:
-            _print(jsonlib.dumps({"project": cluster.settings.project, "routes": routes}))
+            asked.put(jsonlib.dumps({"project": cluster.settings.project, "routes": routes}))
         else:
             from smallcluster.report import console
 
@@ -93,10 +91,10 @@ def bootstrap(*, db: str, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster import lifecycle
 
-        progress = _progress()
-        cluster = _cluster(db, 0, progress)
+        progress = asked.progress()
+        cluster = asked.cluster(db, 0, progress)
         with locks.exclusive(cluster.settings.db, "bootstrap"):
-            _print(lifecycle.bootstrap(cluster, progress).strip())
+            asked.put(lifecycle.bootstrap(cluster, progress).strip())
         return ExitCode.HOLDS
 
     people.run(body, debug=debug)
@@ -119,7 +117,7 @@ def smoke(
     """`invoke smoke`: of this checkout's own cluster, or of a target."""
 
     def body() -> ExitCode:
-        began, progress = time.monotonic(), _progress()
+        began, progress = time.monotonic(), asked.progress()
         ours = {"--db": db, "--nodes": nodes, "--image": image, "--keep": keep}
         theirs = {"--nodes-unreachable": nodes_unreachable, "--read-only": read_only}
         _refuse_mixed(target, ours if target else theirs)
@@ -128,7 +126,7 @@ def smoke(
         if target:
             report = _smoke_of_target(target, nodes_unreachable, read_only, progress, strict=strict, began=began)
         else:
-            report = _smoke(_cluster(db, nodes_asked(nodes), progress, image), progress, keep, strict, began)
+            report = _smoke(asked.cluster(db, nodes_asked(nodes), progress, image), progress, keep, strict, began)
         return _told(report, progress, json=json, junit=junit)
 
     people.run(body, debug=debug, as_json=json)
@@ -174,7 +172,7 @@ def _told(report: SmokeReport, progress: Progress, *, json: bool, junit: str) ->
     for line in annotations.lines(report) if progress.workflow_log else ():
         progress.line(line)
     if json:
-        _print(jsonlib.dumps(data, indent=2))
+        asked.put(jsonlib.dumps(data, indent=2))
     else:
         console.print_smoke(report)
     return report.exit_code
@@ -189,8 +187,8 @@ def bench(*, db: str, runs: str, seconds: str, polls: str, hold: str, json: bool
         from smallcluster.render import poll_hold
         from smallcluster.report import bench as reports
 
-        began, progress = time.monotonic(), _progress()
-        cluster = _cluster(db, 0, progress)
+        began, progress = time.monotonic(), asked.progress()
+        cluster = asked.cluster(db, 0, progress)
         longest = poll_hold(cluster.settings)
         plan = plans.plan_asked(runs=runs, seconds=seconds, polls=polls, hold=hold, longest_hold=longest)
         with locks.exclusive(cluster.settings.db, "bench"):
@@ -198,7 +196,7 @@ def bench(*, db: str, runs: str, seconds: str, polls: str, hold: str, json: bool
         data = reports.bench_as_data(report)
         report.evidence.json("bench", data)
         if json:
-            _print(jsonlib.dumps(data, indent=2))
+            asked.put(jsonlib.dumps(data, indent=2))
         else:
             reports.print_bench(report)
         return report.exit_code
@@ -214,90 +212,20 @@ def defects(*, db: str, only: Sequence[str], json: bool, debug: bool) -> None:
         from smallcluster.defects import run as defects_
         from smallcluster.report import defects as reports
 
-        began, progress = time.monotonic(), _progress()
+        began, progress = time.monotonic(), asked.progress()
         wanted = chosen(only)
-        cluster = _cluster(db, 0, progress)
+        cluster = asked.cluster(db, 0, progress)
         with locks.exclusive(cluster.settings.db, "defects"):
             report = defects_.defects(cluster, progress, wanted, began=began)
         data = reports.defects_as_data(report)
         report.evidence.json("defects", data)
         if json:
-            _print(jsonlib.dumps(data, indent=2))
+            asked.put(jsonlib.dumps(data, indent=2))
         else:
             reports.print_defects(report)
         return report.exit_code
 
     people.run(body, debug=debug, as_json=json)
-
-
-def rehearse(
-    *,
-    db: str,
-    from_: str,
-    to: str,
-    nodes: str,
-    plan: bool,
-    rollback: bool,
-    on_failure: str,
-    yes: bool,
-    force: bool,
-    json: bool,
-    debug: bool,
-) -> None:
-    """`invoke rehearse`."""
-
-    def body() -> ExitCode:
-        from smallcluster.rehearsal import run
-        from smallcluster.report import rehearsal as reports
-        from smallcluster.report import rehearsal_page
-
-        began, progress = time.monotonic(), _progress()
-        before, after = _pair(db, from_, to, nodes, progress)
-        planned = run.make_plan(before, after, rollback=rollback, on_failure=on_failure, force=force)
-        if plan:
-            _print(jsonlib.dumps(planned.as_data(), indent=2)) if json else reports.print_plan(planned)
-            return ExitCode.HOLDS
-        if not yes:
-            reports.print_plan(planned)
-            people.confirm("Run this plan?", then="repeat the command with --yes, or with --plan to see it alone.")
-        with locks.exclusive(before.settings.db, "rehearse"):
-            report = run.rehearse(before, after, planned, progress, began=began)
-        data = reports.rehearsal_as_data(report)
-        report.evidence.json("report", data)
-        report.evidence.text("report.html", rehearsal_page.page(report))
-        if json:
-            _print(jsonlib.dumps(data, indent=2))
-        else:
-            reports.print_rehearsal(report)
-        return report.exit_code
-
-    people.run(body, debug=debug, as_json=json)
-
-
-def _pair(db: str, from_: str, to: str, nodes: str, progress: Progress) -> tuple[Cluster, Cluster]:
-    """The cluster as it is or would be, and as it shall be: two images, two versions, one project."""
-    from smallcluster.images import names
-    from smallcluster.recipes import PREVIOUS, SERVER
-
-    before = _release(db, nodes, from_ or ("" if _runs(db) else names()[PREVIOUS].local), progress)
-    after = _release(db, str(before.settings.nodes), to or names()[SERVER].local, progress)
-    return before, after
-
-
-def _runs(db: str) -> bool:
-    return bool(read_containers(engine.connect(), project_name(database_named(db))))
-
-
-def _release(db: str, nodes: str, image: str, progress: Progress) -> Cluster:
-    """A cluster of an image, whose APP_VERSION is what the program in the image says of itself, where it says it."""
-    cluster = _cluster(db, nodes_asked(nodes), progress, image)
-    version = cluster.images["server"].version
-    if not version[:1].isdigit() or "APP_VERSION" in os.environ:
-        return cluster
-    exported = {**os.environ, "APP_VERSION": version.partition(" ")[0]}
-    published = cluster.images["server"].flavour == "published"
-    settings = load(db, nodes=cluster.settings.nodes, exported=exported, published=published)
-    return replace(cluster, settings=settings)
 
 
 def status(*, db: str, json: bool, debug: bool) -> None:
@@ -315,7 +243,7 @@ def status(*, db: str, json: bool, debug: bool) -> None:
                 name.value: {service: asdict(one) for service, one in containers.items()}
                 for name, containers in found.items()
             }
-            _print(jsonlib.dumps(data, indent=2))
+            asked.put(jsonlib.dumps(data, indent=2))
             return ExitCode.HOLDS
         for name, containers in found.items():
             console.print_status(containers, project_name(name))
@@ -332,7 +260,7 @@ def logs(*, db: str, services: Sequence[str], follow: bool, debug: bool) -> None
 
         client = engine.connect()
         database = database_named(db) if db else _the_one_there(client)
-        settings = _settings(database.value, 2, _progress())
+        settings = asked.settings(database.value, 2, asked.progress())
         logs_.print_logs(client, settings, services, follow=follow, out=sys.stdout)
         return ExitCode.HOLDS
 
@@ -345,7 +273,7 @@ def down(*, db: str, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster.teardown import take_down
 
-        progress, client = _progress(), engine.connect()
+        progress, client = asked.progress(), engine.connect()
         for database in _databases(db):
             with locks.exclusive(database, "down"):
                 if not take_down(client, project_name(database), progress):
@@ -361,65 +289,10 @@ def completion(*, shell: str, debug: bool) -> None:
     def body() -> ExitCode:
         from smallcluster.completion import chosen_shell, script
 
-        _print(script(chosen_shell(shell, os.environ.get("SHELL", ""))).rstrip())
+        asked.put(script(chosen_shell(shell, os.environ.get("SHELL", ""))).rstrip())
         return ExitCode.HOLDS
 
     people.run(body, debug=debug)
-
-
-def _progress() -> Progress:
-    """Progress for this verb; GitHub's runners say in this variable that they read the log."""
-    return Progress(workflow_log=os.environ.get("GITHUB_ACTIONS") == "true")
-
-
-def _settings(db: str, nodes: int, progress: Progress, *, published: bool = False) -> Settings:
-    settings = load(db, nodes=nodes, exported=os.environ, published=published)
-    for notice in settings.notices:
-        progress.line(notice)
-    return settings
-
-
-def _cluster(db: str, nodes: int, progress: Progress, image: str = "") -> Cluster:
-    """The cluster that is meant, with the images it runs or would run; says first which images those are."""
-    from smallcluster.cluster import Cluster
-    from smallcluster.flavours import Flavour
-    from smallcluster.report.console import images_lines
-    from smallcluster.server_image import named
-
-    database = database_named(db)
-    engine.refuse_remote()
-    client = engine.connect()
-    there = read_containers(client, project_name(database))
-    asked_for = {"server": named(client, image, progress)} if image else {}
-    with interrupts.deferred():
-        server = _images(client, database, there, ["server"], asked_for)
-    published = server["server"].flavour is Flavour.PUBLISHED
-    settings = _settings(db, nodes or (3 if "server-c" in there else 2), progress, published=published)
-    services = {database.value: "database", "redis": "redis"}
-    own = [name for name, service in services.items() if service in settings.own]
-    with interrupts.deferred():
-        found = _images(client, database, there, ["server", *own, "nginx"], server)
-    for line in images_lines(found):
-        progress.line(line)
-    return Cluster(settings=settings, images=found, client=client)
-
-
-def _images(
-    client: DockerClient,
-    database: Database,
-    there: Mapping[str, Container],
-    wanted: Sequence[str],
-    known: Mapping[str, Image],
-) -> dict[str, Image]:
-    """The images that are known, else those of the containers that are there, else what these would be made from."""
-    from smallcluster import images
-    from smallcluster.cluster import image_name
-
-    running = {image_name(name, database): (one.image, one.image_id) for name, one in sorted(there.items())}
-    chosen = [name for name in wanted if name not in known]
-    found = {name: images.of_container(client, name, *running[name]) for name in chosen if name in running}
-    found |= images.resolve([name for name in chosen if name not in found])
-    return {name: (found | dict(known))[name] for name in wanted}
 
 
 def _databases(db: str) -> list[Database]:
@@ -442,7 +315,7 @@ def _show_setup(report: SetupReport, *, json: bool) -> ExitCode:
     from smallcluster.report import console
 
     if json:
-        _print(jsonlib.dumps(asdict(report), indent=2))
+        asked.put(jsonlib.dumps(asdict(report), indent=2))
     else:
         rows = [(item.name, item.state, item.seen, item.fix) for item in report.items]
         console.print_table(("What", "State", "Seen", "To do"), rows)
@@ -457,8 +330,3 @@ def _explain(settings: Settings) -> None:
         (container, f"{line.name}={line.shown}", line.where) for container, line in render_.explain(settings)
     ]
     console.print_table(("Container", "Line", "From"), rows)
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

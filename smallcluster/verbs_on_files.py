@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smallcluster import people
+from smallcluster import asked, people
 from smallcluster.errors import AskedWronglyError, ExitCode
 from smallcluster.settings import Settings, load, nodes_asked
 
@@ -29,9 +29,9 @@ def contract(*, json: bool, markdown: bool, debug: bool) -> None:
                 "--json and --markdown are two ways to print one thing.", then="repeat the command with one of them."
             )
         if json:
-            _print(jsonlib.dumps(contract_.contract_as_data(), indent=2))
+            asked.put(jsonlib.dumps(contract_.contract_as_data(), indent=2))
         elif markdown:
-            _print(contract_.markdown().rstrip())
+            asked.put(contract_.markdown().rstrip())
         else:
             console.print_table(("Rule", "Says", "Checks", "Defects"), contract_.table())
         return ExitCode.HOLDS
@@ -53,7 +53,7 @@ def check(*, db: str, nodes: str, env: Sequence[str], nginx: str, compose: str, 
             )
         findings = _of_rendered(db, nodes) if db else _of_files(env, nginx, compose)
         if json:
-            _print(jsonlib.dumps(reports.check_as_data(findings), indent=2))
+            asked.put(jsonlib.dumps(reports.check_as_data(findings), indent=2))
         else:
             reports.print_check(findings)
         return EXIT_CODES[merged(findings)]
@@ -104,8 +104,3 @@ def _settings(db: str, nodes: str) -> Settings:
     for notice in settings.notices:
         sys.stderr.write(notice + "\n")
     return settings
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

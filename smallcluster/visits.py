@@ -40,6 +40,8 @@ class Visit:
     kept: Evidence
     already: bool
     keep: bool = False
+    begun: bool = False
+    """Whether the cluster was brought up before, by a run that was cut off."""
     left_running: bool = False
 
     def go(self, work: Callable[[], None]) -> PersonError | None:
@@ -61,7 +63,7 @@ class Visit:
     def _stay(self, work: Callable[[], None]) -> None:
         done = False
         try:
-            if not self.already:
+            if not self.already and not self.begun:
                 lifecycle.start(self.cluster, self.progress)
             work()
             done = True
@@ -101,6 +103,8 @@ def begin(verb: str, cluster: Cluster, progress: Progress, *, keep: bool = False
 
 def _is_here(cluster: Cluster) -> bool:
     """Whether a cluster is there to be visited; one that limps is, because the smoke says what is wrong with it."""
+    if cluster.standing_or_half() is not Standing.ABSENT:
+        lifecycle.refuse_leftovers(cluster)
     standing = cluster.standing()
     if standing is Standing.STOPPED:
         db = cluster.settings.db.value

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,11 @@ from smallcluster.errors import ClusterBrokenError, MachineCannotError
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
-    from smallcluster.compose import Compose
 
 DEADLINE = 1800.0
 """Seconds that a dump or a restore may take before it counts as hung."""
 _CHUNK = 1 << 20
+_PART = ".part"
 ROOM = 2
 """How many times the database's size must be free before anything is stopped."""
 
@@ -75,12 +75,12 @@ def take(cluster: Cluster, path: Path) -> Backup:
     Raises ClusterBrokenError with the tool's words where the database refuses or dies, MachineCannotError where the
     file can't be written.
     """
-    began, part = time.monotonic(), path.with_name(f".{path.name}.part")
+    began, part = time.monotonic(), path.with_name(f".{path.name}{_PART}")
     files.refuse_unwritable(path)
     digest, size = hashlib.sha256(), 0
     try:
         with open(part, "wb", opener=_private) as stream:
-            for chunk in _dumped(cluster.compose, database.dump_script(cluster.settings.db), cluster.redacted):
+            for chunk in dumped(cluster):
                 stream.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
@@ -99,13 +99,23 @@ def take(cluster: Cluster, path: Path) -> Backup:
     return Backup(path, size, digest.hexdigest(), time.monotonic() - began)
 
 
+def forget_parts(folder: Path, prefix: str) -> None:
+    """Remove what backups of a run that was killed left half written, by how their names begin."""
+    for left in folder.glob(f".{prefix}*{_PART}"):
+        left.unlink()
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_EXCL | os.O_CREAT, 0o600)
 
 
-def _dumped(compose: Compose, script: str, hidden: Callable[[str], str]) -> Iterator[bytes]:
-    """What the tool writes, as it comes. Raises ClusterBrokenError at its end where it failed, with its last words."""
-    with compose.piped("exec", "-T", "database", "sh", "-c", script, deadline=DEADLINE) as process:
+def dumped(cluster: Cluster, name: str = "") -> Iterator[bytes]:
+    """What the tool writes of the cluster's database, or of another one of the same server, as it comes.
+
+    Raises ClusterBrokenError at its end where it failed, with its last words.
+    """
+    script = ("exec", "-T", "database", "sh", "-c", database.dump_script(cluster.settings.db), "dump", name)
+    with cluster.compose.piped(*script, deadline=DEADLINE) as process:
         assert process.stdout is not None  # noqa: S101 - it was asked for
         while chunk := process.stdout.read(_CHUNK):
             yield chunk
@@ -113,7 +123,7 @@ def _dumped(compose: Compose, script: str, hidden: Callable[[str], str]) -> Iter
     if status:
         raise ClusterBrokenError(
             f"The database could not be dumped: its tool ended with status {status}.",
-            seen=hidden(words),
+            seen=cluster.redacted(words),
             why="its last words tell; a database that stops meanwhile ends it, too.",
             then="look with `invoke logs --service=database`; no backup was kept.",
         )
@@ -171,10 +181,10 @@ def tables(cluster: Cluster, name: str = "") -> dict[str, Table]:
     return found
 
 
-def prove(cluster: Cluster, backup: Backup, expected: Mapping[str, Table]) -> Proof:
+def prove(cluster: Cluster, backup: Backup, expected: Mapping[str, Table], scratch: str = "") -> Proof:
     """Restore a backup into a scratch database, and compare it with what was there when it was taken."""
     began = time.monotonic()
-    with cluster.another_database() as name:
+    with cluster.another_database(scratch) as name:
         restore(cluster, backup, name)
         found = tables(cluster, name)
     differing = [

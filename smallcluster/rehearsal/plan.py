@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from smallcluster import files
+from smallcluster.errors import AskedWronglyError
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
@@ -53,6 +57,8 @@ STEPS: tuple[Planned, ...] = (
             "every run is there once and finished, and its history begins with what it was"),
     Planned("prove-backup", "Prove the backup", "so that the way back is one",
             "restored beside it, every table the same"),
+    Planned("measure-floor", "Measure the least that the window can take", "so that its length can be judged",
+            "a copy of the backup was dumped, migrated, and a node on it was ready"),
 )  # fmt: skip
 """Those up to start-scheduler are the window; the rest proves it, while clients are served."""
 WAY_BACK: tuple[Planned, ...] = (
@@ -82,8 +88,14 @@ WAY_BACK: tuple[Planned, ...] = (
             "everything acknowledged before the backup is there; what came later is named"),
 )  # fmt: skip
 """The way back, from wherever the way forward has come to."""
+UNDO: tuple[Planned, ...] = tuple(
+    replace(step, undone="") for step in WAY_BACK
+    if step.id in ("start-old-nodes", "open-again", "start-old-scheduler", "smoke-old")
+)  # fmt: skip
+"""What puts the old release back where its data was not touched yet."""
 WINDOW = ("close-balancer", "stop-nodes", "back-up", "bootstrap", "start-nodes", "open-balancer")
 """The steps that clients feel."""
+BOOTSTRAP_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,10 @@ class Plan:
     to_version: str
     world: str
     """A hash of what ran when the plan was made: another one later means that it is no longer this plan's."""
+    backups: str
+    """The folder that the backup goes to."""
+    bootstrap_seconds: float = BOOTSTRAP_SECONDS
+    """How long the bootstrap job may take before it counts as hung."""
     rollback: bool = False
     """Whether the way back is rehearsed, too."""
     on_failure_rollback: bool = False
@@ -115,12 +131,44 @@ class Plan:
         return asdict(self) | {"steps": [asdict(step) for step in self.steps]}
 
 
+def backups_of(plan: Plan) -> Path:
+    """The folder that the backup goes to."""
+    return Path(plan.backups)
+
+
 def world_of(cluster: Cluster) -> str:
-    """A hash of the containers that are there: which, made from what, since when."""
-    found = {
-        name: (one.id, one.image_id, one.status, one.started_at) for name, one in sorted(cluster.containers().items())
-    }
+    """A hash of the containers that are there: which, made from what, running or not."""
+    found = {name: (one.id, one.image_id, one.running) for name, one in sorted(cluster.containers().items())}
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+
+
+def save(plan: Plan, path: Path) -> None:
+    """Keep a plan, for the run that is to be this one."""
+    files.write_private(path, json.dumps(plan.as_data(), indent=2) + "\n")
+
+
+def refuse_another(plan: Plan, path: Path) -> None:
+    """Raise AskedWronglyError where a plan was saved and this one differs from it: what ran, or what was asked for."""
+    if not path.exists():
+        return
+    again = f"`invoke rehearse --db={plan.database} --plan`, with the same flags, makes a new one."
+    try:
+        saved = told_from(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError):
+        raise AskedWronglyError(f"{path} is no plan.", why="it was edited, or another release wrote it.",
+                                then=again) from None  # fmt: skip
+    differing = [
+        f"{name}: {getattr(saved, name)} when it was saved, {getattr(plan, name)} now"
+        for name in Plan.__dataclass_fields__
+        if getattr(saved, name) != getattr(plan, name)
+    ]
+    if differing:
+        raise AskedWronglyError(
+            f"This is not what the saved plan {path} was made for.",
+            seen="; ".join(differing),
+            why="the cluster or an image changed since, or other flags were given.",
+            then=f"{again} Without a saved plan: remove that file.",
+        )
 
 
 def lines(plan: Plan) -> list[str]:
@@ -129,6 +177,7 @@ def lines(plan: Plan) -> list[str]:
         f"Upgrade of a {plan.database} cluster of {plan.nodes} nodes",
         f"  from {plan.from_version}, {plan.from_image}",
         f"  to   {plan.to_version}, {plan.to_image}",
+        f"  the backup goes to {plan.backups}",
         "  and back again" if plan.rollback else "",
         "",
     ]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 from smallcluster import api, interrupts
 from smallcluster.api import Api, Exchange
 
+PROBES = "probes.jsonl"
 PERIOD_SECONDS = 0.1
 """Between two requests of one kind, by the clock and not by the answers."""
 ANSWER_SECONDS = 5.0
@@ -85,8 +88,8 @@ class Prober:
     """What was asked so far."""
 
     balancer: Api
-    keep: Callable[[Mapping[str, Any]], None]
-    """Gets each sample as it ends."""
+    path: Path
+    """Gets each sample as it ends, a line of JSON each."""
     samples: list[Sample] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -122,15 +125,18 @@ class Prober:
         late = time.monotonic() - turn
         answer = KINDS[kind](self.balancer)
         sample = Sample(kind, answer.at, answer.seconds, answer.status, answer.problem, max(0.0, late))
-        with self._lock:
+        with self._lock, self.path.open("a", encoding="utf-8") as stream:
             self.samples.append(sample)
-        self.keep(asdict(sample))
+            stream.write(json.dumps(asdict(sample)) + "\n")
 
 
 @contextmanager
-def probing(balancer: Api, keep: Callable[[Mapping[str, Any]], None]) -> Iterator[Prober]:
-    """Ask for as long as the block runs; requests on their way at its end are waited for."""
-    prober = Prober(balancer, keep)
+def probing(balancer: Api, path: Path) -> Iterator[Prober]:
+    """Ask for as long as the block runs; requests on their way at its end are waited for.
+
+    What an earlier run has left at `path`, which was cut off, belongs to it.
+    """
+    prober = Prober(balancer, path, _recalled(path))
     pool = ThreadPoolExecutor(max_workers=AT_ONCE)
     clock = threading.Thread(target=prober._run, args=(pool,), daemon=True)
     try:
@@ -142,6 +148,14 @@ def probing(balancer: Api, keep: Callable[[Mapping[str, Any]], None]) -> Iterato
         with interrupts.shielded():
             clock.join()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _recalled(path: Path) -> list[Sample]:
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with suppress(ValueError, TypeError):  # the last one may be cut
+            found.append(Sample(**json.loads(line)))
+    return found
 
 
 def outage_of(samples: Sequence[Sample]) -> Outage | None:

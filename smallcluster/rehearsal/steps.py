@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smallcluster import database, files, render, waiting
 from smallcluster.checks.topology import is_scheduler
 from smallcluster.cluster import UP_DEADLINE
-from smallcluster.containers import BALANCER
+from smallcluster.containers import BALANCER, Container, instant
 from smallcluster.errors import ClusterBrokenError
-from smallcluster.rehearsal import backup
-from smallcluster.rehearsal.backup import Backup, Table
+from smallcluster.rehearsal import backup, floor, ran
+from smallcluster.rehearsal.backup import Backup
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
+    from smallcluster.rehearsal.journal import Facts, Journal
+    from smallcluster.rehearsal.ran import Watcher
     from smallcluster.rehearsal.workload import Workload
 
 Say = Callable[[str], None]
@@ -30,29 +35,45 @@ MAINTENANCE = json.dumps({"error": "maintenance", "message": "The cluster is bei
 
 @dataclass
 class World:
-    """What the steps work on: the cluster as it was, as it shall be, the work on it, and what was found out."""
+    """What the steps work on: the cluster as it was, as it shall be, the work on it, and what is written down."""
 
     before: Cluster
     after: Cluster
     work: Workload
-    held: dict[str, Table] = field(default_factory=dict)
-    copy: Backup | None = None
-    schema: tuple[str, str] = ("", "")
-    leases: dict[str, str] = field(default_factory=dict)
+    journal: Journal
+    ran: Watcher
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The API nodes."""
         return self.after.settings.node_names
 
+    @property
+    def facts(self) -> Facts:
+        """What the steps found out."""
+        return self.journal.facts
+
+    @property
+    def scratch(self) -> str:
+        """The name of a database of the rehearsal's own, beside the application's."""
+        return f"rehearsal_{self.journal.work.mark}"
+
+    def beside(self) -> list[str]:
+        """What ran beside what it must not, by the engine's events so far."""
+        images = ((one.ref, one.id) for one in (self.before.images["server"], self.after.images["server"]))
+        return ran.beside(self.ran.events(), *images)
+
 
 def drain_workers(world: World, say: Say) -> list[str]:
     """Let every worker finish what it holds."""
     say("waiting for the workers to finish what they hold")
+    names = world.work.workers
     late = world.work.drain()
+    if not names:
+        return ["the workers had ended with the run that was cut off: they drain when they are left alone"]
     if late:
         return [f"{name} did not end in time and was ended; its leases expire by themselves" for name in late]
-    return ["every worker has ended by itself"]
+    return [f"{len(names)} workers have ended by themselves"]
 
 
 def stop_scheduler(world: World, _: Say) -> list[str]:
@@ -103,42 +124,73 @@ def _maintenance_answer(cluster: Cluster) -> str:
     )
 
 
-def stop_nodes(world: World, say: Say) -> list[str]:
-    """Stop every node, and see that none runs; then keep what the tables hold."""
+def stop_nodes(world: World, _: Say) -> list[str]:
+    """Stop every node, and see that none runs."""
     stop(world.before, list(world.nodes))
     found = world.before.containers()
     running = [name for name in world.nodes if name in found and found[name].running]
     if running:
         raise ClusterBrokenError("A node still runs.", seen=", ".join(running), then="invoke status")
-    say("reading what the tables hold")
-    world.held = backup.tables(world.before)
     return [f"{name} {found[name].described}" for name in world.nodes]
 
 
 def back_up(world: World, _: Say) -> list[str]:
-    """Dump the database to a file; in the state folder, because evidence is shown around."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}.dump"
-    world.copy = backup.take(world.before, world.before.settings.folder / "backups" / name)
-    rows = sum(table.rows for table in world.held.values())
-    return [f"{world.copy.path}: {world.copy.size} bytes, SHA-256 {world.copy.sha256}",
-            f"{len(world.held)} tables, {rows} rows, in {world.copy.seconds:.1f} s"]  # fmt: skip
+    """Dump the database to a file, no part of the evidence (that is shown around), and read what the tables hold."""
+    folder, project = Path(world.journal.plan.backups), world.before.settings.project
+    backup.forget_parts(folder, project)
+    path = folder / f"{project}-{time.strftime('%Y%m%d-%H%M%S')}.dump"
+    with ThreadPoolExecutor(max_workers=1) as beside:  # nothing writes: both see the same
+        reading = beside.submit(backup.tables, world.before)
+        copy = backup.take(world.before, path)
+        world.facts.held = reading.result()
+    world.facts.copy = copy
+    rows = sum(table.rows for table in world.facts.held.values())
+    return [f"{copy.path}: {copy.size} bytes, SHA-256 {copy.sha256}",
+            f"{len(world.facts.held)} tables, {rows} rows, in {copy.seconds:.1f} s"]  # fmt: skip
 
 
-def bootstrap(world: World, say: Say) -> list[str]:
+def bootstrap(world: World, say: Say, step: str = "bootstrap") -> list[str]:
     """Run the new image's job, once, with nothing else started for it."""
     render.render_env(world.after.settings)
-    version = schema_version(world.after)
-    world.after.start_alone(["bootstrap"], ANEW)
-    job = world.after.await_bootstrap(say)
+    world.facts.schema.setdefault(step, schema_version(world.after))
+    world.journal.save()
+    if not _was_run(world, step):
+        world.after.start_alone(["bootstrap"], ANEW)
+    job = _ended(world, say)
     if job.exit_code:
         raise ClusterBrokenError(
             f"The new image's bootstrap job ended with status {job.exit_code}.",
             seen=world.after.redacted(world.after.log_of(job, tail=8).strip()),
             why="a migration that the data, or this database, does not allow.",
-            then="invoke logs --service=bootstrap",
+            then=f"`invoke logs --db={world.journal.plan.database} --service=bootstrap` has all of it.",
         )
-    world.schema = (version, schema_version(world.after))
-    return [f"schema {world.schema[0]} before, {world.schema[1]} after", *world.after.log_of(job, tail=3).splitlines()]
+    said = world.after.log_of(job, tail=3).splitlines()
+    return [f"schema {world.facts.schema[step]} before, {schema_version(world.after)} after", *said]
+
+
+def _was_run(world: World, step: str) -> bool:
+    """Whether a run that was killed has started the job: it goes on by itself, and must not be run a second time."""
+    job, first = world.after.containers().get("bootstrap"), world.journal.first(step)
+    if job is None or first is None or job.image_id != world.after.images["server"].id or job.status == "created":
+        return False
+    return instant(job.started_at).timestamp() >= first.began and (job.running or job.exit_code == 0)
+
+
+def _ended(world: World, say: Say) -> Container:
+    seconds = world.journal.plan.bootstrap_seconds
+    try:
+        return world.after.await_bootstrap(say, seconds)
+    except ClusterBrokenError:
+        job = world.after.containers().get("bootstrap")
+        if job is None:
+            raise
+        world.after.client.containers.get(job.id).stop(timeout=STOP_SECONDS)
+        raise ClusterBrokenError(
+            f"The new image's bootstrap job did not end within {seconds:g} s, and was stopped.",
+            seen=world.after.redacted(world.after.log_of(job, tail=8).strip()) or "it said nothing",
+            why="it waits for something that it does not get, or the data needs longer to be migrated.",
+            then="give it longer with --bootstrap-seconds, in a rehearsal that is begun anew.",
+        ) from None
 
 
 def schema_version(cluster: Cluster) -> str:
@@ -173,10 +225,18 @@ def open_balancer(world: World, say: Say) -> list[str]:
     return ["ready through the balancer"]
 
 
-def start_workers(world: World, _: Say) -> list[str]:
-    """Start as many workers as were drained."""
+def start_workers(world: World, say: Say) -> list[str]:
+    """Start as many workers as were drained, and see that each is registered."""
+    began = datetime.now(UTC)
     world.work.start_workers()
-    return ["started"]
+    names = world.work.workers
+
+    def missing() -> str | None:
+        there = world.work.registered(began)
+        return ", ".join(name for name in names if name not in there) or None
+
+    waiting.until_none("each worker is registered", missing, deadline=30, say=say)
+    return [f"{name} is registered" for name in names]
 
 
 def start_scheduler(world: World, _: Say) -> list[str]:
@@ -192,13 +252,14 @@ def start_scheduler(world: World, _: Say) -> list[str]:
 
 
 def compare(world: World, say: Say) -> list[str]:
-    """See that everything acknowledged is there, once, finished, with its history."""
+    """See that everything acknowledged is there, once, finished, with its history; and what ran beside what."""
     work = world.work
-    world.leases = work.finish()
+    world.facts.leases |= work.finish()
+    world.journal.save()
     say("waiting for every run to be finished")
     left = work.await_closed(list(work.started))
     fired = work.scheduled_runs()
-    problems = [*(f"{name} is not finished" for name in left), *work.problems()]
+    problems = [*(f"{name} is not finished" for name in left), *work.problems(), *world.beside()]
     if len(fired) != 1:
         problems.append(f"the schedule that came due started {len(fired)} runs instead of one: {', '.join(fired)}")
     if problems:
@@ -206,27 +267,44 @@ def compare(world: World, say: Say) -> list[str]:
             "Recorded work did not come through.",
             seen="\n".join(problems[:20]),
             why="the new release loses, doubles or changes what the old one had acknowledged.",
-            then="read operations.jsonl in the evidence folder",
+            then="read operations.jsonl and events.jsonl in the evidence folder",
         )
     kept = sum(map(len, work.before.values()))
     return [
         f"{len(work.started)} acknowledged runs, each there once and finished; {len(work.unknown)} starts unknown",
         f"{kept} events from before, each still where it was",
         "the schedule that came due was fired once",
-        *(f"a lease held through the window: {name}, {outcome}" for name, outcome in world.leases.items()),
+        *(f"a lease held through the window: {name}, {outcome}" for name, outcome in world.facts.leases.items()),
+        ran_alone(world),
     ]
+
+
+def ran_alone(world: World) -> str:
+    """That nothing ran beside what it must not, and from how much that is known."""
+    return f"no old node and no second scheduler ran beside the new ones, by {len(world.ran.events())} engine events"
 
 
 def prove_backup(world: World, say: Say) -> list[str]:
     """Restore the backup beside the database, and compare."""
-    if world.copy is None:
-        raise RuntimeError("there is no backup to prove")
     say("restoring it into a database of its own")
-    proof = backup.prove(world.after, world.copy, world.held)
+    proof = backup.prove(world.after, _copy(world), world.facts.held, world.scratch)
     if proof.differing:
         raise ClusterBrokenError("The backup is not what the database held.", seen="\n".join(proof.differing),
                                  why="the way back would not lead to where it began.")  # fmt: skip
     return [f"{len(proof.tables)} tables restored, all as they were, in {proof.seconds:.1f} s"]
+
+
+def measure_floor(world: World, say: Say) -> list[str]:
+    """Time what can't be left out of a window, alone."""
+    patience = world.journal.plan.bootstrap_seconds
+    world.facts.floor = floor.measure(world.after, _copy(world), world.scratch, patience, say)
+    return [floor.told(world.facts.floor, None)]
+
+
+def _copy(world: World) -> Backup:
+    if world.facts.copy is None:
+        raise RuntimeError("there is no backup")
+    return world.facts.copy
 
 
 def stop(cluster: Cluster, services: list[str]) -> None:
@@ -249,5 +327,6 @@ WORK: Mapping[str, Callable[[World, Say], list[str]]] = {
     "start-scheduler": start_scheduler,
     "compare": compare,
     "prove-backup": prove_backup,
+    "measure-floor": measure_floor,
 }
 """What each step of the plan does; the smoke is the verb's own."""

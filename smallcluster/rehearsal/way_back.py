@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from smallcluster import render, waiting
 from smallcluster.cluster import UP_DEADLINE
-from smallcluster.containers import PROJECT_LABEL
+from smallcluster.containers import ONE_OFF_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
 from smallcluster.rehearsal import backup, steps
 from smallcluster.rehearsal.steps import Say, World
@@ -27,13 +28,11 @@ class WayBack:
 
     forward: World
     world: World
-    kept_volume: str = ""
 
     @classmethod
     def of(cls, forward: World) -> WayBack:
         """The way back of an upgrade."""
-        swapped = World(forward.after, forward.before, forward.work)
-        return cls(forward, swapped)
+        return cls(forward, replace(forward, before=forward.after, after=forward.before))
 
     def work(self) -> Mapping[str, Callable[[Say], list[str]]]:
         """What each step does; the smoke is the verb's own."""
@@ -46,7 +45,7 @@ class WayBack:
             "stop-new-nodes": lambda say: steps.stop_nodes(world, say),
             "keep-upgraded": self._keep,
             "restore": self._restore,
-            "old-bootstrap": lambda say: steps.bootstrap(world, say),
+            "old-bootstrap": lambda say: steps.bootstrap(world, say, "old-bootstrap"),
             "start-old-nodes": lambda say: steps.start_nodes(world, say),
             "open-again": lambda say: steps.open_balancer(world, say),
             "start-workers-again": lambda say: steps.start_workers(world, say),
@@ -66,22 +65,26 @@ class WayBack:
 
     def _keep(self, say: Say) -> list[str]:
         """Copy the upgraded database's volume, its database stopped, and see that the copy is as large."""
-        cluster = self.world.before
+        cluster, facts = self.world.before, self.world.facts
         steps.stop(cluster, ["database"])
         data = _data_volume(cluster)
-        self.kept_volume = f"{cluster.settings.project}_upgraded-{time.strftime('%Y%m%d-%H%M%S')}"
-        say(f"copying {data} to {self.kept_volume}")
-        cluster.client.volumes.create(self.kept_volume, labels={PROJECT_LABEL: cluster.settings.project})
-        mounts = {data: {"bind": "/from", "mode": "ro"}, self.kept_volume: {"bind": "/to", "mode": "rw"}}
+        if facts.kept_volume:  # of a run that was killed: nobody knows how much of it is there
+            _without(lambda: cluster.client.volumes.get(facts.kept_volume).remove(force=True))
+        facts.kept_volume = f"{cluster.settings.project}_upgraded-{time.strftime('%Y%m%d-%H%M%S')}"
+        self.world.journal.save()
+        say(f"copying {data} to {facts.kept_volume}")
+        cluster.client.volumes.create(facts.kept_volume, labels={PROJECT_LABEL: cluster.settings.project})
+        mounts = {data: {"bind": "/from", "mode": "ro"}, facts.kept_volume: {"bind": "/to", "mode": "rw"}}
+        labels = {PROJECT_LABEL: cluster.settings.project, SERVICE_LABEL: "copy", ONE_OFF_LABEL: "True"}
         command = "cp -a /from/. /to/ && du -s --apparent-size --bytes /from /to"
         try:
             told: bytes = cluster.client.containers.run(
                 cluster.images[cluster.settings.db.value].id, ["-c", command], entrypoint=["sh"], user="0",
-                volumes=mounts, remove=True, network_mode="none", labels={PROJECT_LABEL: cluster.settings.project},
+                volumes=mounts, remove=True, network_mode="none", labels=labels,
             )  # fmt: skip
         except Exception as problem:
             raise MachineCannotError(
-                f"The upgraded data could not be copied to the volume {self.kept_volume}.", seen=str(problem)[-600:],
+                f"The upgraded data could not be copied to the volume {facts.kept_volume}.", seen=str(problem)[-600:],
                 why="the disk is full.", then="nothing was removed: the database's own volume is as it was.",
             ) from None  # fmt: skip
         sizes = [line.split("\t")[0] for line in told.decode().splitlines()]
@@ -89,12 +92,13 @@ class WayBack:
             raise ClusterBrokenError(
                 "The copy of the upgraded data is not as large as the data.", seen=", ".join(sizes)
             )
-        return [f"volume {self.kept_volume}: {sizes[1]} bytes, as many as the database's own"]
+        return [f"volume {facts.kept_volume}: {sizes[1]} bytes, as many as the database's own"]
 
     def _restore(self, say: Say) -> list[str]:
         """Have a fresh volume, the backup in it, and every table as it was."""
-        copy, cluster = self.forward.copy, self.world.after
-        if copy is None or not self.kept_volume:
+        facts, cluster = self.world.facts, self.world.after
+        copy = facts.copy
+        if copy is None or not self.world.journal.done("keep-upgraded"):
             raise RuntimeError("the upgraded data must be kept, and a backup be there, before anything is removed")
         backup.verify(copy)
         render.render_env(cluster.settings)
@@ -102,17 +106,15 @@ class WayBack:
         say("restoring the backup")
         backup.restore(cluster, copy, cluster.settings.value("DB_DATABASE"))
         found = backup.tables(cluster)
-        if found != self.forward.held:
-            wrong = sorted(
-                name for name in {*found, *self.forward.held} if found.get(name) != self.forward.held.get(name)
-            )
+        if found != facts.held:
+            wrong = sorted(name for name in {*found, *facts.held} if found.get(name) != facts.held.get(name))
             raise ClusterBrokenError("What was restored is not what the database held.", seen=", ".join(wrong))
         return [f"{len(found)} tables, {sum(table.rows for table in found.values())} rows, all as they were"]
 
     def _compare(self, _: Say) -> list[str]:
         """What was there before must be there again; what came later is given up, and named."""
         work = self.forward.work
-        problems = list(work.problems_back())
+        problems = [*work.problems_back(), *self.world.beside()]
         if problems:
             raise ClusterBrokenError(
                 "The way back does not lead to where it began.", seen="\n".join(problems[:20]),
@@ -124,7 +126,8 @@ class WayBack:
             f"{len(work.before)} runs from before the backup are there, with their histories",
             f"given up: {len(lost)} acknowledged runs that came after it ({', '.join(lost)}), and whatever was "
             "completed since; operations.jsonl has each",
-            f"the upgraded data is kept in the volume {self.kept_volume}",
+            f"the upgraded data is kept in the volume {self.world.facts.kept_volume}",
+            steps.ran_alone(self.world),
         ]
 
 
@@ -135,9 +138,10 @@ def _data_volume(cluster: Cluster) -> str:
 
 def _fresh_database(cluster: Cluster, say: Say) -> None:
     """The database's container on a new, empty volume; the one before is removed, as a copy of it is kept."""
-    found = cluster.containers()["database"]
-    cluster.client.containers.get(found.id).remove(force=True)
-    cluster.client.volumes.get(_data_volume(cluster)).remove()
+    found = cluster.containers().get("database")
+    if found is not None:
+        cluster.client.containers.get(found.id).remove(force=True)
+    _without(lambda: cluster.client.volumes.get(_data_volume(cluster)).remove())
     cluster.start_alone(["database"])
 
     def healthy() -> str | None:
@@ -145,3 +149,11 @@ def _fresh_database(cluster: Cluster, say: Say) -> None:
         return None if one and one.health == "healthy" else "the database"
 
     waiting.until_none("the database is healthy", healthy, deadline=UP_DEADLINE, say=say)
+
+
+def _without(remove: Callable[[], None]) -> None:
+    """Remove what a run that was killed may have removed already."""
+    from docker.errors import NotFound
+
+    with suppress(NotFound):
+        remove()

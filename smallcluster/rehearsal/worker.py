@@ -1,6 +1,7 @@
 """A plain external worker, as a process of its own: polls, works, and drains when it is told to with SIGTERM.
 
-It prints a JSON line for each operation that it sent, and how that was answered. Its token comes in its environment.
+It drains, too, when whoever started it is gone. It prints a JSON line for each operation that it sent, and how that was
+answered. Its token comes in its environment.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from smallcluster.api import Api, Credentials, Exchange, JsonBody, Speech
@@ -87,22 +88,38 @@ def outcome_of(answer: Exchange) -> str:
     return "refused" if answer.status is not None and answer.status < 500 else "don't know"
 
 
-def main(arguments: list[str]) -> int:
-    """Register, then work until SIGTERM."""
+def asked(arguments: list[str]) -> argparse.Namespace:
+    """What a worker process is told on its command line."""
     parser = argparse.ArgumentParser()
     for name in ("url", "namespace", "queue", "name", "protocol", "types"):
         parser.add_argument(f"--{name}", required=True)
-    asked = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def when_alone(then: Callable[[], Any]) -> None:
+    """Call `then` once whoever started this process is gone, however: its end of our standard input is closed."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        then()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(arguments: list[str]) -> int:
+    """Register, then work until SIGTERM."""
+    given = asked(arguments)
     token = os.environ[TOKEN]
     api = Api(
-        route="balancer", base=asked.url, credentials=Credentials(token, token, token), record=lambda _: None,
-        namespace=asked.namespace, speech=Speech(worker_protocol=asked.protocol),
+        route="balancer", base=given.url, credentials=Credentials(token, token, token), record=lambda _: None,
+        namespace=given.namespace, speech=Speech(worker_protocol=given.protocol),
     )  # fmt: skip
-    worker = Draining(api, asked.name, asked.queue)
+    worker = Draining(api, given.name, given.queue)
     signal.signal(signal.SIGTERM, lambda *_: worker.told.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
-    body = {"worker_id": asked.name, "task_queue": asked.queue, "runtime": "python",
-            "supported_workflow_types": asked.types.split(","), "supported_activity_types": [ACTIVITY]}  # fmt: skip
+    when_alone(worker.told.set)
+    body = {"worker_id": given.name, "task_queue": given.queue, "runtime": "python",
+            "supported_workflow_types": given.types.split(","), "supported_activity_types": [ACTIVITY]}  # fmt: skip
     registered = api.post("/api/worker/register", body, "worker")
     say("registration", {}, registered)
     if not registered.ok:

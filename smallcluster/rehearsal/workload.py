@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from smallcluster import interrupts
+from smallcluster import files, interrupts
 from smallcluster.api import Api, Exchange, JsonBody
 from smallcluster.bodies import mapping, mappings, text
+from smallcluster.rehearsal.journal import Work
 from smallcluster.rehearsal.worker import TOKEN, outcome_of
+
+OPERATIONS = "operations.jsonl"
 
 EACH = 3
 """How many runs there are of each kind."""
@@ -24,93 +31,141 @@ DRAIN_SECONDS = 20.0
 """How long a worker may take to finish what it holds."""
 SETTLED_SECONDS = 60.0
 """How long, after the window, everything may take to be finished."""
-KINDS = ("plain", "activity", "timer")
+PLAIN = ("plain", "activity", "timer")
+"""The kinds of workflows that the plain workers run."""
+SDK = "durable_workflow"
+"""The official SDK's module."""
 SCHEDULE_LEAD = 12
 """Seconds until the schedule comes due: within the window, on every machine that this was tried on."""
+_DAY = 86_400
 
 
 @dataclass
 class Workload:
-    """The rehearsal's own workflows in a namespace, on a queue of their own, and the workers that run them."""
+    """The rehearsal's own workflows in a namespace, on queues of their own, and the workers that run them."""
 
     balancer: Callable[[], Api]
     """The way through the balancer, as it is now."""
-    keep: Callable[[Mapping[str, Any]], None]
-    """Gets each operation: what, which workflow, and its outcome."""
-    mark: str = field(default_factory=lambda: secrets.token_hex(3))
+    folder: Path
+    """Gets operations.jsonl, what was sent and what is known of it, and what each worker says."""
+    work: Work
     started: dict[str, str] = field(default_factory=dict)
     """Run ids of acknowledged starts, by workflow."""
     unknown: set[str] = field(default_factory=set)
     """Workflows whose start got no answer: they may be there or not."""
-    leased: list[JsonBody] = field(default_factory=list)
-    """Workflow tasks that this process holds leases of, into the window."""
-    before: dict[str, list[JsonBody]] = field(default_factory=dict)
-    """Histories, by workflow, as they were when nothing was written any more."""
-    due: int = 0
-    """When the schedule comes due, seconds since the epoch."""
-    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def recall(self) -> None:
+        """Take up what was acknowledged before the run was cut off; what was on its way then stays not known."""
+        path = self.folder / OPERATIONS
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            with suppress(ValueError):  # the last one may be cut
+                self._take(json.loads(line))
+
+    def _take(self, operation: Mapping[str, Any]) -> None:
+        if operation.get("what") != "start":
+            return
+        workflow = text(operation.get("workflow_id"))
+        if operation.get("outcome") == "done":
+            self.started[workflow] = text(operation.get("run_id"))
+        elif operation.get("outcome") == "don't know":
+            self.unknown.add(workflow)
+
+    @property
+    def prefix(self) -> str:
+        """How every workflow's id begins."""
+        return f"rehearsal-{self.work.mark}-"
 
     @property
     def queue(self) -> str:
         """The workers' queue."""
-        return f"rehearsal-{self.mark}"
+        return f"rehearsal-{self.work.mark}"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of workflows that some worker runs; the SDK's where it is installed."""
+        return (*PLAIN, "sdk") if find_spec(SDK) else PLAIN
+
+    @property
+    def leased(self) -> list[JsonBody]:
+        """Workflow tasks that the rehearsal itself holds leases of, into the window."""
+        return self.work.leased
+
+    @property
+    def before(self) -> dict[str, list[JsonBody]]:
+        """Histories, by workflow, as they were when nothing was written any more."""
+        return self.work.before
 
     def type_of(self, kind: str) -> str:
         """A workflow type of its own."""
-        return f"rehearsal.{self.mark}.{kind}"
+        return f"rehearsal.{self.work.mark}.{kind}"
 
     def start(self, kind: str, name: str, queue: str = "") -> Exchange:
         """Start one workflow, once, and record what is known of it."""
-        workflow = f"rehearsal-{self.mark}-{name}"
+        again = f"again-{self.work.generation}-" if self.work.generation else ""
+        workflow = f"{self.prefix}{again}{name}"
         answer = self.balancer().start_workflow(workflow, self.type_of(kind), queue or self.queue, ["small", "cluster"])
-        outcome = outcome_of(answer)
-        if outcome == "done":
-            self.started[workflow] = text(answer.body.get("run_id"))
-        elif outcome == "don't know":
-            self.unknown.add(workflow)
         self._record("start", workflow, answer)
         return answer
 
     def _record(self, what: str, workflow: str, answer: Exchange) -> None:
-        self.keep({"at": answer.at, "what": what, "workflow_id": workflow, "outcome": outcome_of(answer),
-                   "status": answer.status, "reason": answer.body.get("reason")})  # fmt: skip
+        line = {"at": answer.at, "what": what, "workflow_id": workflow, "run_id": text(answer.body.get("run_id")),
+                "outcome": outcome_of(answer), "status": answer.status,
+                "reason": answer.body.get("reason")}  # fmt: skip
+        with (self.folder / OPERATIONS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        self._take(line)
 
     # the workers
 
-    def start_workers(self, number: int = WORKERS) -> None:
-        """Start external workers, each a process."""
+    def start_workers(self) -> None:
+        """Start external workers, each a process: plain ones, and one of the official SDK where it is installed."""
+        for one in range(WORKERS):
+            self._start_worker("worker", f"{self.queue}-{one}", self.queue, ",".join(map(self.type_of, PLAIN)))
+        if "sdk" in self.kinds:
+            self._start_worker("sdk_worker", f"{self.queue}-sdk", f"{self.queue}-sdk", self.type_of("sdk"))
+
+    def _start_worker(self, module: str, name: str, queue: str, types: str) -> None:
         api = self.balancer()
         environment = {TOKEN: api.credentials.worker, "PATH": os.environ.get("PATH", "")}
-        types = ",".join(map(self.type_of, KINDS))
-        for one in range(number):
-            options = {"url": api.base or "", "namespace": api.namespace, "queue": self.queue, "types": types,
-                       "name": f"{self.queue}-{one}", "protocol": api.speech.worker_protocol}  # fmt: skip
-            command = [sys.executable, "-m", "smallcluster.rehearsal.worker"]
-            command += [f"--{name}={value}" for name, value in options.items()]
-            with interrupts.deferred():
-                self._processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
+        options = {"url": api.base or "", "namespace": api.namespace, "queue": queue, "types": types, "name": name,
+                   "protocol": api.speech.worker_protocol}  # fmt: skip
+        command = [sys.executable, "-m", f"smallcluster.rehearsal.{module}"]
+        command += [f"--{option}={value}" for option, value in options.items()]
+        said = files.folder(self.folder / "workers") / f"{name}.log"
+        with said.open("ab") as stream, interrupts.deferred():
+            self._processes[name] = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=stream, stderr=stream, start_new_session=True
+            )
 
     def drain(self) -> list[str]:
         """Tell every worker to finish what it holds; the names of those that did not in time and were ended."""
         late = []
-        for process in self._processes:
+        for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + DRAIN_SECONDS
-        for number, process in enumerate(self._processes):
+        for name, process in self._processes.items():
             try:
-                said, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
-                said, _ = process.communicate()
-                late.append(f"{self.queue}-{number}")
-            for line in said.decode(errors="replace").splitlines():
-                self.keep({"worker": f"{self.queue}-{number}", "said": line})
-        self._processes.clear()
+                late.append(name)
+        self.stop()
         return late
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The names of the worker processes of this run."""
+        return tuple(self._processes)
+
+    def registered(self, since: datetime) -> set[str]:
+        """The names of the workers that the cluster has heard of since a moment."""
+        listed = mappings(self.balancer().get("/api/workers").body.get("workers"))
+        return {text(one.get("worker_id")) for one in listed
+                if datetime.fromisoformat(text(one.get("last_heartbeat_at"))) >= since}  # fmt: skip
 
     def stop(self) -> None:
         """End what still runs, in whatever state: for the end of a rehearsal that did not go well."""
-        for process in self._processes:
+        for process in self._processes.values():
             process.kill()
             process.communicate()
         self._processes.clear()
@@ -119,26 +174,32 @@ class Workload:
 
     def prepare(self) -> None:
         """Have closed runs, runs at every stage, signals, and a schedule; workers run."""
-        for kind in KINDS[:2]:
+        for kind in [one for one in self.kinds if one != "timer"]:
             for number in range(EACH):
-                self.start(kind, f"closed-{kind}-{number}")
+                self.start(kind, f"closed-{kind}-{number}", self._queue_of(kind))
         self.await_closed([name for name in self.started if "-closed-" in name])
+
+    def schedule_soon(self) -> None:
+        """Choose when the schedule comes due, where that is not chosen yet."""
+        self.work.due = self.work.due or int(time.time()) + SCHEDULE_LEAD
 
     def fill(self) -> None:
         """Put work in flight that the window cuts through: unpolled, leased, timed, signalled, scheduled."""
         api = self.balancer()
-        self.due = int(time.time()) + SCHEDULE_LEAD
         scheduled = api.post("/api/schedules", self._schedule(), "control")
         self._record("schedule", self.queue, scheduled)
-        for number in range(EACH):
-            self.start("timer", f"timer-{number}")
-            self.start("activity", f"activity-{number}")
+        for kind in self.kinds[1:]:
+            for number in range(EACH):
+                self.start(kind, f"{kind}-{number}", self._queue_of(kind))
         self._lease(api)
         for number in range(EACH):
             self.start("plain", f"unpolled-{number}", f"{self.queue}-later")
         for workflow in [name for name in self.started if "-unpolled-" in name]:
             signalled = api.post(f"/api/workflows/{workflow}/signal/go", {"input": [1]}, "control")
             self._record("signal", workflow, signalled)
+
+    def _queue_of(self, kind: str) -> str:
+        return f"{self.queue}-sdk" if kind == "sdk" else self.queue
 
     def _lease(self, api: Api) -> None:
         """Lease workflow tasks under another worker's name, and hold on to them."""
@@ -147,13 +208,13 @@ class Workload:
         for number in range(EACH):
             self.start("plain", f"leased-{number}", queue)
             task = mapping(api.poll_workflow_task(worker, queue, 2).body.get("task"))
-            self.leased += [task] if task else []
+            self.leased.extend([task] if task else [])
 
     def _schedule(self) -> JsonBody:
-        """Once an hour, and now soon; twice at most, so that a second fire would be seen."""
+        """Once a day, and now soon; twice at most, so that a second fire would be seen."""
         return {
             "schedule_id": self.queue,
-            "spec": {"intervals": [{"every": "PT1H", "offset": f"PT{self.due % 3600}S"}], "timezone": "UTC"},
+            "spec": {"intervals": [{"every": "PT24H", "offset": f"PT{self.work.due % _DAY}S"}], "timezone": "UTC"},
             "action": {"workflow_type": self.type_of("plain"), "task_queue": self.queue, "input": ["scheduled"]},
             "overlap_policy": "allow_all",
             "max_runs": 2,
@@ -205,7 +266,15 @@ class Workload:
         """The workflows that the schedule has started."""
         listed = self.balancer().get(f"/api/workflows?workflow_type={self.type_of('plain')}&page_size=200")
         names = [text(one.get("workflow_id")) for one in mappings(listed.body.get("workflows"))]
-        return [name for name in names if not name.startswith("rehearsal-")]
+        return [name for name in names if not name.startswith(self.prefix)]
+
+    def clear(self) -> None:
+        """Take the schedule away, and end what is not finished: nobody would work on it any more."""
+        api = self.balancer()
+        api.delete(f"/api/schedules/{self.queue}")
+        for workflow in self.started:
+            if api.describe(workflow).body.get("is_terminal") is False:
+                api.terminate(workflow, "the rehearsal is over")
 
     def problems_back(self) -> Iterator[str]:
         """What is not there again, of what was acknowledged before the backup, once the backup is restored."""

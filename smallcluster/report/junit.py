@@ -6,11 +6,14 @@ check's title the name. The check's id and its rules are properties.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 from smallcluster import files
 from smallcluster.contract import BY_ID
+from smallcluster.errors import PersonError
+from smallcluster.images import Image
 from smallcluster.redaction import redact
 from smallcluster.smoke import SmokeReport
 from smallcluster.verdicts import Finding, Verdict
@@ -20,11 +23,15 @@ _ELEMENTS = {Verdict.BROKEN: "failure", Verdict.UNKNOWN: "error"}
 
 def write(report: SmokeReport, path: Path) -> None:
     """Write the report to a file, secrets hidden. Raises MachineCannotError where it can't be written."""
-    suite = _suite(report)
+    write_suite(_suite(report), path, report.evidence.secrets)
+
+
+def write_suite(suite: Xml.Element, path: Path, secrets: tuple[str, ...]) -> None:
+    """Write a suite to a file, secrets hidden. Raises MachineCannotError where it can't be written."""
     for element in suite.iter():  # before XML escapes what is in a secret
-        element.text = _shown(element.text or "", report) or None
+        element.text = _shown(element.text or "", secrets) or None
         for name, value in element.items():
-            element.set(name, _shown(value, report))
+            element.set(name, _shown(value, secrets))
     Xml.indent(suite)
     files.write_public(path.absolute(), Xml.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
 
@@ -32,14 +39,11 @@ def write(report: SmokeReport, path: Path) -> None:
 def _suite(report: SmokeReport) -> Xml.Element:
     settings = report.cluster.settings
     suite = Xml.Element("testsuite", name=f"smoke {settings.db.value}, {settings.nodes} nodes")
-    properties = Xml.SubElement(suite, "properties")
-    for name, image in report.cluster.images.items():
-        value = f"{image.version}, {image.ref} ({image.origin}, {image.digest})"
-        Xml.SubElement(properties, "property", name=f"image {name}", value=value)
+    tell_images(suite, report.cluster.images)
     for finding in report.findings:
         suite.append(_case(report, finding))
     if report.problem is not None:
-        suite.append(_stop(report))
+        suite.append(stop(_class(report), report.problem))
     deciding = [one for one in report.findings if not one.warning]
     counts = {verdict: sum(one.verdict is verdict for one in deciding) for verdict in Verdict}
     suite.set("tests", str(len(suite) - 1))
@@ -47,6 +51,14 @@ def _suite(report: SmokeReport) -> Xml.Element:
     suite.set("errors", str(counts[Verdict.UNKNOWN] + (report.problem is not None)))
     suite.set("time", f"{report.seconds:.3f}")
     return suite
+
+
+def tell_images(suite: Xml.Element, images: Mapping[str, Image]) -> None:
+    """Which images were under test, as properties of the suite."""
+    properties = Xml.SubElement(suite, "properties")
+    for name, image in images.items():
+        value = f"{image.version}, {image.ref} ({image.origin}, {image.digest})"
+        Xml.SubElement(properties, "property", name=f"image {name}", value=value)
 
 
 def _case(report: SmokeReport, finding: Finding) -> Xml.Element:
@@ -70,11 +82,10 @@ def _case(report: SmokeReport, finding: Finding) -> Xml.Element:
     return case
 
 
-def _stop(report: SmokeReport) -> Xml.Element:
+def stop(classname: str, problem: PersonError) -> Xml.Element:
     """The run itself, where it stopped before it could judge."""
-    case = Xml.Element("testcase", classname=_class(report), name="the run itself", time="0")
-    outcome = Xml.SubElement(case, "error", type="stopped", message=report.problem.what if report.problem else "")
-    outcome.text = str(report.problem)
+    case = Xml.Element("testcase", classname=classname, name="the run itself", time="0")
+    Xml.SubElement(case, "error", type="stopped", message=problem.what).text = str(problem)
     return case
 
 
@@ -83,7 +94,7 @@ def _class(report: SmokeReport) -> str:
     return f"smoke.{settings.db.value}.{settings.nodes}-nodes"
 
 
-def _shown(text: str, report: SmokeReport) -> str:
+def _shown(text: str, secrets: tuple[str, ...]) -> str:
     """A text without secrets, and without the control characters that XML doesn't know and a log line may hold."""
     printable = "".join(character for character in text if character in "\t\n\r" or ord(character) >= 32)
-    return redact(printable, report.evidence.secrets)
+    return redact(printable, secrets)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from smallcluster.rehearsal import floor
+from smallcluster.rehearsal.journal import Done
 from smallcluster.rehearsal.plan import STEPS, WINDOW
-from smallcluster.rehearsal.run import Done, RehearsalReport
+from smallcluster.rehearsal.result import RehearsalReport
 from smallcluster.verdicts import Verdict
 
 TEMPLATE = "rehearsal.html.j2"
@@ -22,6 +24,8 @@ _WORDS = {
     Verdict.BROKEN: "A step could not be verified.",
     Verdict.UNKNOWN: "The rehearsal did not come to its end, so it proves nothing.",
 }
+PROVING = ("back-up", "bootstrap", "compare", "prove-backup", "restore", "compare-back")
+"""The steps whose words say what was proven."""
 
 
 @dataclass(frozen=True)
@@ -61,34 +65,33 @@ def page(report: RehearsalReport) -> str:
     )
     return environment.get_template(TEMPLATE).render(
         report=report, plan=report.plan, words=_WORDS[report.verdict], timeline=timeline(report), width=WIDTH,
-        left=LEFT, row=ROW, steps=[_told(done) for done in report.steps], longest=longest(report),
-        undone=[done for done in reversed(report.steps) if done.step.undone], moment=_moment,
-        images=report.cluster.images,
+        left=LEFT, row=ROW, steps=[_told(done) for done in report.attempts], longest=report.longest,
+        undone=list(dict.fromkeys(done.step for done in reversed(report.attempts) if done.step.undone)),
+        moment=_moment, images=report.cluster.images, proven=list(proven(report)),
+        floor=floor.told(report.facts.floor, report.judged_downtime) if report.facts.floor else "",
     )  # fmt: skip
-
-
-def longest(report: RehearsalReport) -> float | None:
-    """The longest that any kind of clients was not served, in seconds; None where one never was again."""
-    lasted = [one.seconds for one in report.outages]
-    return None if None in lasted else max((one for one in lasted if one is not None), default=0.0)
 
 
 def timeline(report: RehearsalReport) -> Timeline | None:
     """The way forward up to the scheduler's start, and a little around it; None where no step was begun."""
     names = {step.id for step in STEPS}
-    done = [one for one in report.steps if one.step.id in names]
+    done = [one for one in report.attempts if one.step.id in names]
     upto = next((number for number, one in enumerate(done) if one.step.id == "smoke"), len(done))
     window = done[:upto]
     if not window:
         return None
-    since, until = window[0].began - _MARGIN_SECONDS, window[-1].ended + _MARGIN_SECONDS
+    since = window[0].began - _MARGIN_SECONDS
+    until = max(one.ended or one.began for one in window) + _MARGIN_SECONDS
     scale = (WIDTH - LEFT) / (until - since)
 
     def bar(begin: float, end: float, kind: str, told: str) -> Bar:
         begin, end = max(begin, since), min(max(end, begin), until)
         return Bar(round(LEFT + (begin - since) * scale, 1), round(max((end - begin) * scale, 1.5), 1), kind, told)
 
-    rows = [Row(one.step.title, 0, (bar(one.began, one.ended, _kind(one), f"{one.seconds:.1f} s"),)) for one in window]
+    rows = [
+        Row(one.step.title, 0, (bar(one.began, one.ended or one.began, _kind(one), f"{one.seconds:.1f} s"),))
+        for one in window
+    ]
     for kind, stretches in report.stretches.items():
         bars = [
             bar(one.since, one.until, "served" if one.served else "refused",
@@ -101,8 +104,16 @@ def timeline(report: RehearsalReport) -> Timeline | None:
     return Timeline(placed, tuple(_ticks(since, until, scale)), len(rows) * ROW)
 
 
+def proven(report: RehearsalReport) -> Iterator[str]:
+    """What is known for certain after it, with its numbers: what the proving steps saw."""
+    for step in PROVING:
+        done = report.last(step)
+        if done is not None and done.verified:
+            yield from done.seen
+
+
 def _kind(done: Done) -> str:
-    if done.problem is not None:
+    if not done.verified:
         return "failed"
     return "window" if done.step.id in WINDOW else "step"
 
@@ -116,10 +127,9 @@ def _ticks(since: float, until: float, scale: float) -> Iterator[tuple[float, st
 
 
 def _told(done: Done) -> dict[str, Any]:
-    seen: Sequence[str] = [done.problem.what, *done.problem.seen.splitlines()] if done.problem else done.seen
     began = f"{datetime.fromtimestamp(done.began, UTC):%H:%M:%S}"
     return {"title": done.step.title, "why": done.step.why, "verified": done.step.verified, "undone": done.step.undone,
-            "seen": seen, "failed": done.problem is not None, "began": began,
+            "seen": done.told, "failed": not done.verified, "began": began,
             "seconds": f"{done.seconds:.1f}"}  # fmt: skip
 
 

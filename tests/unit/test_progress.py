@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from smallcluster import verbs
+from smallcluster import asked
 from smallcluster.progress import Progress
 
 
@@ -120,4 +120,4 @@ def test_the_runner_says_who_reads_the_log(monkeypatch: pytest.MonkeyPatch, valu
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     if value is not None:
         monkeypatch.setenv("GITHUB_ACTIONS", value)
-    assert verbs._progress().workflow_log is grouped
+    assert asked.progress().workflow_log is grouped
