@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +26,7 @@ from smallcluster.teardown import take_down, volumes_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container as Handle
 
     from smallcluster.images import Image
 
@@ -66,6 +69,10 @@ def _profiles(settings: Settings) -> Iterator[str]:
     yield from (f"own-{service}" for service in settings.own)
     if settings.nodes == 3:
         yield "three-nodes"
+
+
+_ASKED_AFTER = 3.0
+"""Seconds after which a container is asked whether it runs, although no event has told of its end."""
 
 
 class Standing(Enum):
@@ -335,6 +342,34 @@ class Cluster:
         model = self.containers()[self.settings.node_names[-1]]
         return further_node.started(self.client, model, environment, purpose)
 
+    def start_made(self, services: Sequence[str]) -> None:
+        """Start containers that are there, at once, as they were made."""
+        found = self.containers()
+        handles = [self.client.containers.get(found[name].id) for name in services]
+        with ThreadPoolExecutor(max_workers=max(len(handles), 1)) as pool:
+            list(pool.map(lambda handle: handle.start(), handles))
+
+    def stop_all(self, services: Sequence[str], seconds: int, died: Callable[[str], bool]) -> None:
+        """Stop services at once, each with so many seconds to end by itself; over when their programs have ended.
+
+        `died` tells of a container's id whether the engine has said that it did. Asked, the engine answers only when
+        the container's ports and networks are taken down, too: nobody has to wait for that, so it is asked late.
+        """
+        found = self.containers()
+        handles = [self.client.containers.get(found[name].id) for name in services if name in found]
+        running = [handle for handle in handles if handle.status == "running"]
+        for handle in running:
+            handle.kill(signal=handle.attrs["Config"].get("StopSignal") or "SIGTERM")
+        began = time.monotonic()
+        while running := [handle for handle in running if not died(handle.id or "")]:
+            waited = time.monotonic() - began
+            if waited > _ASKED_AFTER:
+                running = [handle for handle in running if _runs(handle)]
+            if waited > seconds:
+                for handle in running:
+                    handle.kill()
+            time.sleep(waiting.POLL_SECONDS)
+
     @contextmanager
     def stopped(self, node: str) -> Iterator[None]:
         """Have one node stopped meanwhile, as an operator stops a container; it serves again afterwards."""
@@ -350,3 +385,8 @@ class Cluster:
     def redacted(self, text: str) -> str:
         """The text with every secret of this cluster hidden."""
         return redact(text, self.settings.secret_values)
+
+
+def _runs(handle: Handle) -> bool:
+    handle.reload()
+    return bool(handle.status == "running")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from smallcluster import api, engine, files, render
-from smallcluster.containers import Container
 from smallcluster.errors import PersonError
 from smallcluster.observed import Observed
 from smallcluster.redaction import redact
@@ -53,12 +52,6 @@ class Evidence:
             self._write(f"env/{name}.env", "\n".join(lines) + "\n")
         self._write("nginx.conf", render.nginx_conf(settings))
 
-    def containers(self, found: Mapping[str, Container], logs: Mapping[str, str]) -> None:
-        """Keep the containers' states and everything they printed."""
-        self.json("containers", {name: asdict(container) for name, container in found.items()})
-        for service, log in logs.items():
-            self._write(f"logs/{service}.log", log)
-
     def _write(self, name: str, text: str) -> None:
         files.write_public(self.folder / name, redact(text, self.secrets))
 
@@ -77,7 +70,8 @@ def collect(kept: Evidence, cluster: Observed) -> None:
     """Keep states and logs of whatever is there. Trouble on the way is noted and must not hide the first problem."""
     try:
         found = cluster.containers()
-        kept.containers(found, {name: cluster.log_of(container) for name, container in found.items()})
+        kept.json("containers", {name: asdict(container) for name, container in found.items()})
+        collect_logs(kept, cluster)
     except PersonError as problem:
         kept.incomplete.append(str(problem))
     except Exception as failure:
@@ -85,6 +79,12 @@ def collect(kept: Evidence, cluster: Observed) -> None:
         if trouble is None:
             raise
         kept.incomplete.append(str(trouble))
+
+
+def collect_logs(kept: Evidence, cluster: Observed, folder: str = "logs") -> None:
+    """Keep everything that the containers printed, a file each."""
+    for name, container in cluster.containers().items():
+        kept.text(f"{folder}/{name}.log", cluster.log_of(container))
 
 
 def begin(verb: str, settings: Settings, now: datetime, name: str = "") -> Evidence:

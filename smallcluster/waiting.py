@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from smallcluster.errors import ClusterBrokenError
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.02
 
 
 def until_none(

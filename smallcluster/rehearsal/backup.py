@@ -174,11 +174,11 @@ def tables(cluster: Cluster, name: str = "") -> dict[str, Table]:
     """Rows and checksum of every table of the cluster's database, or of another one of the same server."""
     kind = cluster.settings.db
     listed = cluster.query(database.tables_query(kind), name)
-    found = {}
-    for table in listed:
-        rows, checksum = cluster.query(database.checksum_query(kind, table), name)
-        found[table] = Table(int(rows), checksum.partition("\t")[2])
-    return found
+    if not listed:
+        return {}
+    told = cluster.query("; ".join(database.checksum_query(kind, table) for table in listed), name)
+    pairs = zip(listed, told[::2], told[1::2], strict=True)  # all in one call of the client: clients wait meanwhile
+    return {table: Table(int(rows), checksum.partition("\t")[2]) for table, rows, checksum in pairs}
 
 
 def prove(cluster: Cluster, backup: Backup, expected: Mapping[str, Table], scratch: str = "") -> Proof:

@@ -43,12 +43,21 @@ class Watcher:
     path: Path
     problem: str = ""
     """Why it could not go on watching, where it could not."""
+    _dead: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def keep(self, event: Event) -> None:
         """Append one event to events.jsonl as it comes."""
         with self._lock, self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(event)) + "\n")
+            self._dead.discard(event.container)
+            if event.what == DIE:
+                self._dead.add(event.container)
+
+    def died(self, container: str) -> bool:
+        """Whether a container, by its id, has died while this watched, and was not started again."""
+        with self._lock:
+            return container in self._dead
 
     def events(self) -> list[Event]:
         """Everything so far, that of runs which were cut off included."""

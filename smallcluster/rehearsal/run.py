@@ -95,7 +95,7 @@ class Rehearsal:
         ending.callback(work.stop)
         cluster = self.before
         watcher = ending.enter_context(ran.watching(cluster.client, cluster.settings.project, self.kept.folder))
-        return World(self.before, self.after, work, self.journal, watcher)
+        return World(self.before, self.after, work, self.journal, watcher, self.kept)
 
     def _settled(self, world: World) -> None:
         if self.journal.gaps or self.journal.attempts:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smallcluster import database, files, render, waiting
+from smallcluster import database, evidence, files, render, waiting
 from smallcluster.checks.topology import is_scheduler
 from smallcluster.cluster import UP_DEADLINE
 from smallcluster.containers import BALANCER, Container, instant
@@ -21,6 +21,7 @@ from smallcluster.rehearsal.backup import Backup
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
+    from smallcluster.evidence import Evidence
     from smallcluster.rehearsal.journal import Facts, Journal
     from smallcluster.rehearsal.ran import Watcher
     from smallcluster.rehearsal.workload import Workload
@@ -42,6 +43,7 @@ class World:
     work: Workload
     journal: Journal
     ran: Watcher
+    kept: Evidence
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -125,37 +127,58 @@ def _maintenance_answer(cluster: Cluster) -> str:
 
 
 def stop_nodes(world: World, _: Say) -> list[str]:
-    """Stop every node, and see that none runs."""
-    stop(world.before, list(world.nodes))
-    found = world.before.containers()
-    running = [name for name in world.nodes if name in found and found[name].running]
-    if running:
-        raise ClusterBrokenError("A node still runs.", seen=", ".join(running), then="invoke status")
-    return [f"{name} {found[name].described}" for name in world.nodes]
+    """Stop every node, and see that its program has ended: nothing can be acknowledged any more."""
+    world.before.stop_all(world.nodes, STOP_SECONDS, world.ran.died)
+    return [f"{name} has ended" for name in world.nodes]
 
 
 def back_up(world: World, _: Say) -> list[str]:
-    """Dump the database to a file, no part of the evidence (that is shown around), and read what the tables hold."""
+    """Dump the database to a file, no part of the evidence (that is shown around), and read what the tables hold.
+
+    Meanwhile the new containers are made: clients wait for each second of this.
+    """
     folder, project = Path(world.journal.plan.backups), world.before.settings.project
     backup.forget_parts(folder, project)
     path = folder / f"{project}-{time.strftime('%Y%m%d-%H%M%S')}.dump"
-    with ThreadPoolExecutor(max_workers=1) as beside:  # nothing writes: both see the same
-        reading = beside.submit(backup.tables, world.before)
+    facts = world.facts
+    with ThreadPoolExecutor(max_workers=2) as beside:  # nothing writes: both see the same
+        reading, making = beside.submit(backup.tables, world.before), beside.submit(_make_new, world)
         copy = backup.take(world.before, path)
-        world.facts.held = reading.result()
-    world.facts.copy = copy
-    rows = sum(table.rows for table in world.facts.held.values())
+        facts.held = reading.result()
+        facts.schema["bootstrap"] = schema_version(world)
+        making.result()
+    facts.copy = copy
+    rows = sum(table.rows for table in facts.held.values())
     return [f"{copy.path}: {copy.size} bytes, SHA-256 {copy.sha256}",
-            f"{len(world.facts.held)} tables, {rows} rows, in {copy.seconds:.1f} s"]  # fmt: skip
+            f"{len(facts.held)} tables, {rows} rows, in {copy.seconds:.1f} s"]  # fmt: skip
+
+
+def _make_new(world: World) -> None:
+    """Make the new nodes' containers and the bootstrap job's, and start none; what the old ones said is kept before."""
+    evidence.collect_logs(world.kept, world.before, "logs-before")
+    render.render_env(world.after.settings)
+    world.after.start_alone(["bootstrap", *world.nodes], ANEW, "--no-start")
+
+
+def _start(cluster: Cluster, services: Sequence[str]) -> None:
+    """Start containers that were made for this; where they were not, make them anew."""
+    found = cluster.containers()
+    made = [name for name in services if name in found and found[name].status == "created"
+            and found[name].image_id == cluster.image_for(name).id]  # fmt: skip
+    if len(made) == len(services):
+        cluster.start_made(made)
+    else:
+        cluster.start_alone(services, ANEW)
 
 
 def bootstrap(world: World, say: Say, step: str = "bootstrap") -> list[str]:
     """Run the new image's job, once, with nothing else started for it."""
     render.render_env(world.after.settings)
-    world.facts.schema.setdefault(step, schema_version(world.after))
-    world.journal.save()
+    if step not in world.facts.schema:
+        world.facts.schema[step] = schema_version(world)
+        world.journal.save()
     if not _was_run(world, step):
-        world.after.start_alone(["bootstrap"], ANEW)
+        _start(world.after, ["bootstrap"])
     job = _ended(world, say)
     if job.exit_code:
         raise ClusterBrokenError(
@@ -165,7 +188,7 @@ def bootstrap(world: World, say: Say, step: str = "bootstrap") -> list[str]:
             then=f"`invoke logs --db={world.journal.plan.database} --service=bootstrap` has all of it.",
         )
     said = world.after.log_of(job, tail=3).splitlines()
-    return [f"schema {world.facts.schema[step]} before, {schema_version(world.after)} after", *said]
+    return [f"schema {world.facts.schema[step]} before, {schema_version(world)} after", *said]
 
 
 def _was_run(world: World, step: str) -> bool:
@@ -193,9 +216,10 @@ def _ended(world: World, say: Say) -> Container:
         ) from None
 
 
-def schema_version(cluster: Cluster) -> str:
+def schema_version(world: World) -> str:
     """What the migrations' own table says, in whichever form the server keeps it."""
-    tables = cluster.query(database.tables_query(cluster.settings.db))
+    cluster = world.after
+    tables = world.facts.held or cluster.query(database.tables_query(cluster.settings.db))
     if "alembic_version" in tables:
         return ", ".join(cluster.query("select version_num from alembic_version"))
     if "migrations" in tables:
@@ -205,7 +229,7 @@ def schema_version(cluster: Cluster) -> str:
 
 def start_nodes(world: World, say: Say) -> list[str]:
     """Make the nodes anew from the new image, and wait until each is ready."""
-    world.after.start_alone(world.nodes, ANEW)
+    _start(world.after, world.nodes)
     waiting.until_none("every new node is ready", lambda: world.after.unready(world.nodes), deadline=60, say=say)
     found = world.after.containers()
     other = [
