@@ -83,7 +83,8 @@ def bootstrap(cluster: Cluster, progress: Progress) -> str:
 def start(cluster: Cluster, progress: Progress) -> None:
     """Render, bring up, and remember which files the cluster was started from."""
     render.render(cluster.settings)
-    (cluster.settings.folder / DEFECT_MARK).unlink(missing_ok=True)
+    for mark in (DEFECT_MARK, REHEARSAL_MARK):  # of a cluster that is gone: one that is there was refused before
+        (cluster.settings.folder / mark).unlink(missing_ok=True)
     cluster.up(progress)
     remember(cluster)
 

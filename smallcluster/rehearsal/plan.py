@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ STEPS: tuple[Planned, ...] = (
             "give it its configuration"),
     Planned("stop-nodes", "Stop the API nodes",
             "so that no acknowledged write can fall between the backup and the stop",
-            "no node's container runs", "start them again"),
+            "no node's program runs", "start them again"),
     Planned("back-up", "Back the database up", "so that there is a way back",
             "a file with its size and SHA-256, and what every table held when it was written"),
     Planned("bootstrap", "Run the new image's bootstrap job",
@@ -69,7 +69,7 @@ WAY_BACK: tuple[Planned, ...] = (
             "start it again"),
     Planned("close-again", "Have the balancer answer 503", "", "503 with Retry-After and a JSON body",
             "give it its configuration"),
-    Planned("stop-new-nodes", "Stop the new nodes", "", "no node's container runs", "start them again"),
+    Planned("stop-new-nodes", "Stop the nodes", "", "no node's program runs", "start them again"),
     Planned("keep-upgraded", "Keep the upgraded data", "so that the only copy of it is not at risk",
             "a volume of its own that holds as many bytes", "remove that volume"),
     Planned("restore", "Restore the backup into a fresh volume", "",
@@ -89,8 +89,8 @@ WAY_BACK: tuple[Planned, ...] = (
 )  # fmt: skip
 """The way back, from wherever the way forward has come to."""
 UNDO: tuple[Planned, ...] = tuple(
-    replace(step, undone="") for step in WAY_BACK
-    if step.id in ("start-old-nodes", "open-again", "start-old-scheduler", "smoke-old")
+    step for step in WAY_BACK
+    if step.id not in ("write-on-new", "keep-upgraded", "restore", "start-workers-again", "compare-back")
 )  # fmt: skip
 """What puts the old release back where its data was not touched yet."""
 WINDOW = ("close-balancer", "stop-nodes", "back-up", "bootstrap", "start-nodes", "open-balancer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,8 @@ class World:
     journal: Journal
     ran: Watcher
     kept: Evidence
+    making: Future[None] | None = None
+    """The making of the new nodes' containers, once it was begun."""
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -79,7 +81,8 @@ def drain_workers(world: World, say: Say) -> list[str]:
 
 
 def stop_scheduler(world: World, _: Say) -> list[str]:
-    """Stop it, and see that there is none."""
+    """Stop it, and see that there is none; while clients are still served, make what only the window needs."""
+    _make_job(world)
     stop(world.before, ["scheduler"])
     running = [one.service for one in world.before.containers().values() if one.running and is_scheduler(one)]
     if running:
@@ -135,29 +138,35 @@ def stop_nodes(world: World, _: Say) -> list[str]:
 def back_up(world: World, _: Say) -> list[str]:
     """Dump the database to a file, no part of the evidence (that is shown around), and read what the tables hold.
 
-    Meanwhile the new containers are made: clients wait for each second of this.
+    Meanwhile the new nodes' containers begin to be made: clients wait for each second of this.
     """
     folder, project = Path(world.journal.plan.backups), world.before.settings.project
     backup.forget_parts(folder, project)
     path = folder / f"{project}-{time.strftime('%Y%m%d-%H%M%S')}.dump"
-    facts = world.facts
-    with ThreadPoolExecutor(max_workers=2) as beside:  # nothing writes: both see the same
-        reading, making = beside.submit(backup.tables, world.before), beside.submit(_make_new, world)
+    facts, making = world.facts, ThreadPoolExecutor(max_workers=1)
+    world.making = making.submit(_make_nodes, world)
+    making.shutdown(wait=False)  # it is waited for where the nodes are started
+    with ThreadPoolExecutor(max_workers=1) as beside:  # nothing writes: both see the same
+        reading = beside.submit(backup.tables, world.before)
         copy = backup.take(world.before, path)
         facts.held = reading.result()
-        facts.schema["bootstrap"] = schema_version(world)
-        making.result()
     facts.copy = copy
     rows = sum(table.rows for table in facts.held.values())
     return [f"{copy.path}: {copy.size} bytes, SHA-256 {copy.sha256}",
             f"{len(facts.held)} tables, {rows} rows, in {copy.seconds:.1f} s"]  # fmt: skip
 
 
-def _make_new(world: World) -> None:
-    """Make the new nodes' containers and the bootstrap job's, and start none; what the old ones said is kept before."""
-    evidence.collect_logs(world.kept, world.before, "logs-before")
+def _make_job(world: World) -> None:
+    """Make the new image's bootstrap job, which is not started before its step; read which schema it will find."""
+    world.facts.schema["bootstrap"] = schema_version(world)
     render.render_env(world.after.settings)
-    world.after.start_alone(["bootstrap", *world.nodes], ANEW, "--no-start")
+    world.after.start_alone(["bootstrap"], ANEW, "--no-start")
+
+
+def _make_nodes(world: World) -> None:
+    """Make the new nodes' containers, and start none; what the old ones said is kept before."""
+    evidence.collect_logs(world.kept, world.before, "logs-before")
+    world.after.start_alone(world.nodes, ANEW, "--no-start")
 
 
 def _start(cluster: Cluster, services: Sequence[str]) -> None:
@@ -229,6 +238,8 @@ def schema_version(world: World) -> str:
 
 def start_nodes(world: World, say: Say) -> list[str]:
     """Make the nodes anew from the new image, and wait until each is ready."""
+    if world.making is not None:
+        world.making.result()
     _start(world.after, world.nodes)
     waiting.until_none("every new node is ready", lambda: world.after.unready(world.nodes), deadline=60, say=say)
     found = world.after.containers()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def test_no_secret_enters_by_any_door(settings: Settings) -> None:
         kept.exchange(answer(path=f"/api/{secret}", token=secret))
         kept.json("containers", {"command": secret})
         kept.text("note.txt", f"the secret is {secret}")
-        kept.containers({"redis": container("redis", command=(secret,))}, {"redis": f"log {secret}\n"})
+        kept.json("containers", {"redis": asdict(container("redis", command=(secret,)))})
+        kept.text("logs/redis.log", f"log {secret}\n")
     kept.environment(settings)
     texts = [path.read_text() for path in kept.folder.rglob("*") if path.is_file()]
     assert len(texts) > 8

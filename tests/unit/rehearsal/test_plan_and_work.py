@@ -16,7 +16,7 @@ from smallcluster.static import nginx
 
 PLAN = Plan(
     database="pgsql", nodes=2, from_image="old", from_id="1", from_version="0.1.0", to_image="new", to_id="2",
-    to_version="0.2.0", world="w",
+    to_version="0.2.0", world="w", backups="/backups",
 )  # fmt: skip
 
 
