@@ -347,7 +347,10 @@ class Cluster:
         found = self.containers()
         handles = [self.client.containers.get(found[name].id) for name in services]
         with ThreadPoolExecutor(max_workers=max(len(handles), 1)) as pool:
-            list(pool.map(lambda handle: handle.start(), handles))
+            with interrupts.deferred():  # threads are born here
+                starts = [pool.submit(handle.start) for handle in handles]
+            for start in starts:
+                start.result()
 
     def stop_all(self, services: Sequence[str], seconds: int, died: Callable[[str], bool]) -> None:
         """Stop services at once, each with so many seconds to end by itself; over when their programs have ended.

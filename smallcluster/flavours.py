@@ -52,5 +52,5 @@ def _held(client: DockerClient, ref: str, image_id: str) -> Flavour:
         f"The image {ref} is not a Durable Workflow Server.",
         seen=f"it holds neither {' nor '.join(PROGRAMS)}" + (f": {said.strip()}" if said.strip() else "."),
         why="another product's image was named.",
-        then="name the published server's image, or leave --image out for the bundled reference server.",
+        then="name the published server's image, or none for the bundled reference server.",
     )

@@ -82,8 +82,11 @@ def _remove_containers(left: list[Handle], step: Step) -> list[str]:
         removals = []
         for group in _groups(left):
             step.say("stopping " + ", ".join(sorted(_service(container) for container in group)))
-            problems += pool.map(_stop, group)
-            removals += [pool.submit(_remove, container) for container in group]
+            with interrupts.deferred():  # threads are born here
+                stops = [pool.submit(_stop, container) for container in group]
+            problems += [stop.result() for stop in stops]
+            with interrupts.deferred():
+                removals += [pool.submit(_remove, container) for container in group]
         problems += [removal.result() for removal in removals]
     return [problem for problem in problems if problem]
 

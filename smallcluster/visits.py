@@ -15,6 +15,7 @@ from smallcluster.errors import MachineCannotError, PersonError
 from smallcluster.evidence import Evidence
 from smallcluster.progress import Phase, Progress
 from smallcluster.target import Target
+from smallcluster.teardown import everything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,19 @@ class Visit:
 
     def go(self, work: Callable[[], None]) -> PersonError | None:
         """Bring up, work, collect, take down, come what may; returns what stopped it early, if anything did."""
-        return stopped_by(lambda: self._stay(work))
+        problem = stopped_by(lambda: self._stay(work))
+        if problem is not None and not self.left_running:
+            self._tell_what_is_left(problem)
+        return problem
+
+    def _tell_what_is_left(self, problem: PersonError) -> None:
+        """A second Ctrl-C ends the teardown, too, or comes before it has begun."""
+        left = everything(self.cluster.client, self.cluster.settings.project)
+        if left:
+            problem.seen, problem.then = (
+                f"left: {', '.join(left)}",
+                f"invoke down --db={self.cluster.settings.db.value}",
+            )
 
     def ended(self, problem: PersonError | None, began: float) -> dict[str, Any]:
         """The fields of `Ended`, for the verb's own report; `began` is when the verb started (monotonic)."""
@@ -68,9 +81,9 @@ class Visit:
             work()
             done = True
         finally:
+            self.left_running = self.already or (self.keep and done)
             with interrupts.shielded():
                 evidence.collect(self.kept, self.cluster)
-            self.left_running = self.already or (self.keep and done)
             if not self.left_running:
                 self.cluster.down(self.progress)
 

@@ -95,7 +95,9 @@ class Rehearsal:
         ending.callback(work.stop)
         cluster = self.before
         watcher = ending.enter_context(ran.watching(cluster.client, cluster.settings.project, self.kept.folder))
-        return World(self.before, self.after, work, self.journal, watcher, self.kept)
+        world = World(self.before, self.after, work, self.journal, watcher, self.kept)
+        ending.callback(world.settle_making)
+        return world
 
     def _settled(self, world: World) -> None:
         if self.journal.gaps or self.journal.attempts:
@@ -266,7 +268,7 @@ def _stay(run: Rehearsal, visit: Visit, work: Callable[[], None], began: float) 
         journal.remove()
     elif journal.path.exists():
         journal.save()
-    if problem is not None and not visit.left_running:
+    if problem is not None and run.before.standing_or_half() is Standing.ABSENT:
         problem.then = f"everything was taken down again; read {visit.kept.folder}/logs."
     return RehearsalReport(
         plan=run.plan, attempts=tuple(journal.attempts), facts=journal.facts, outages=run.outages,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smallcluster import database, evidence, files, render, waiting
+from smallcluster import database, evidence, files, interrupts, render, waiting
 from smallcluster.checks.topology import is_scheduler
 from smallcluster.cluster import UP_DEADLINE
 from smallcluster.containers import BALANCER, Container, instant
@@ -46,6 +46,12 @@ class World:
     kept: Evidence
     making: Future[None] | None = None
     """The making of the new nodes' containers, once it was begun."""
+
+    def settle_making(self) -> None:
+        """Wait for what goes on beside the steps, however it ends: a teardown must not run beside it."""
+        if self.making is not None:
+            with interrupts.shielded():
+                self.making.exception()
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -143,17 +149,25 @@ def back_up(world: World, _: Say) -> list[str]:
     folder, project = Path(world.journal.plan.backups), world.before.settings.project
     backup.forget_parts(folder, project)
     path = folder / f"{project}-{time.strftime('%Y%m%d-%H%M%S')}.dump"
-    facts, making = world.facts, ThreadPoolExecutor(max_workers=1)
-    world.making = making.submit(_make_nodes, world)
-    making.shutdown(wait=False)  # it is waited for where the nodes are started
+    facts = world.facts
     with ThreadPoolExecutor(max_workers=1) as beside:  # nothing writes: both see the same
-        reading = beside.submit(backup.tables, world.before)
+        with interrupts.deferred():  # threads are born here
+            world.making = _begun(_make_nodes, world)
+            reading = beside.submit(backup.tables, world.before)
         copy = backup.take(world.before, path)
         facts.held = reading.result()
     facts.copy = copy
     rows = sum(table.rows for table in facts.held.values())
     return [f"{copy.path}: {copy.size} bytes, SHA-256 {copy.sha256}",
             f"{len(facts.held)} tables, {rows} rows, in {copy.seconds:.1f} s"]  # fmt: skip
+
+
+def _begun(work: Callable[[World], None], world: World) -> Future[None]:
+    """Begin work beside the steps; it is waited for where it is needed, or at the end of the run."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    begun = pool.submit(work, world)
+    pool.shutdown(wait=False)
+    return begun
 
 
 def _make_job(world: World) -> None:

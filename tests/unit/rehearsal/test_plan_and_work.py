@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ import pytest
 from support.made import answer
 
 from smallcluster.rehearsal import plan as plans
-from smallcluster.rehearsal import steps, worker
+from smallcluster.rehearsal import steps, worker, workload
+from smallcluster.rehearsal.journal import Work
 from smallcluster.rehearsal.plan import STEPS, Plan
-from smallcluster.rehearsal.workload import changed
+from smallcluster.rehearsal.workload import Workload, changed
 from smallcluster.static import nginx
 
 PLAN = Plan(
@@ -84,6 +88,43 @@ def test_a_history_must_begin_with_what_it_was() -> None:
     assert list(changed("w", [one], [one, two])) == []
     assert list(changed("w", [one, two], [one, other])) == ["w: event 2 was B (2), and is another now"]
     assert list(changed("w", [one, two], [one])) == ["w has 1 events; it had 2"]
+
+
+def test_a_worker_that_never_drains_is_named_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "DRAIN_SECONDS", 1.0)
+    work = Workload(lambda: pytest.fail("nobody is asked"), tmp_path, Work("abc"))
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    for name, program in (("deaf", deaf), ("good", "import time; print(flush=True); time.sleep(60)")):
+        process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        work._processes[name] = process
+    assert work.workers == ("deaf", "good")
+    assert (work.drain(), work.workers) == (["deaf"], ())
+
+
+def test_a_worker_drains_when_whoever_started_it_is_gone() -> None:
+    program = (
+        "from smallcluster.rehearsal.worker import when_alone; import threading; one = threading.Event(); "
+        "when_alone(one.set); print(flush=True); raise SystemExit(0 if one.wait(30) else 1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.communicate(timeout=20)  # it closes our end
+    assert process.returncode == 0
+
+
+def test_what_was_acknowledged_before_the_kill_is_recalled(tmp_path: Path) -> None:
+    lines = [{"what": "start", "workflow_id": "a", "run_id": "1", "outcome": "done"},
+             {"what": "start", "workflow_id": "b", "outcome": "don't know"},
+             {"what": "start", "workflow_id": "c", "outcome": "refused"},
+             {"what": "signal", "workflow_id": "d", "outcome": "done"}]  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / workload.OPERATIONS).write_text(text + '{"what": "sta')
+    work = Workload(lambda: pytest.fail("nobody is asked"), tmp_path, Work("abc"))
+    work.recall()
+    assert (work.started, work.unknown) == ({"a": "1"}, {"b"})
 
 
 def test_the_maintenance_answer_names_no_node(tmp_path: Path) -> None:
