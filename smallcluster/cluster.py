@@ -197,16 +197,23 @@ class Cluster:
         Raises ClusterBrokenError where it has not within `deadline` seconds.
         """
 
+        found = self.containers().get("bootstrap")
+        job = self.client.containers.get(found.id) if found else None  # asking for all each time would slow it down
+
         def ended() -> str | None:
-            job = self.containers().get("bootstrap")
-            return None if job and job.status == "exited" else "the bootstrap job"
+            if job is None or _runs(job) or job.status != "exited":
+                return "the bootstrap job"
+            return None
 
         waiting.until_none("the bootstrap job ended", ended, deadline=deadline, say=say)
         return self.containers()["bootstrap"]
 
-    def unready(self, names: Iterable[str]) -> str | None:
-        """Which of these routes don't answer /api/ready with 200, in a word; None where all do."""
-        routes = self.routes()
+    def unready(self, names: Iterable[str], known: Mapping[str, str] | None = None) -> str | None:
+        """Which of these routes don't answer /api/ready with 200, in a word; None where all do.
+
+        Their addresses are asked for anew, unless they are known.
+        """
+        routes = known or self.routes()
         return ", ".join(name for name in names if further_node.answers_ready(routes.get(name)) != 200) or None
 
     def await_ready(self, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,12 @@ class Evidence:
         """Keep a text under a file name."""
         self._write(name, text)
 
+    def line(self, name: str, text: str) -> None:
+        """Append a line to a file, as it happens."""
+        path = self.folder / name
+        with self._lock, files.folder(path.parent).joinpath(path.name).open("a", encoding="utf-8") as stream:
+            stream.write(redact(text, self.secrets) + "\n")
+
     def environment(self, settings: Settings) -> None:
         """Keep each container's environment, secrets hidden, and the balancer's configuration."""
         for name, values in render.env_files(settings).items():
@@ -81,10 +87,11 @@ def collect(kept: Evidence, cluster: Observed) -> None:
         kept.incomplete.append(str(trouble))
 
 
-def collect_logs(kept: Evidence, cluster: Observed, folder: str = "logs") -> None:
-    """Keep everything that the containers printed, a file each."""
+def collect_logs(kept: Evidence, cluster: Observed, folder: str = "logs", only: Collection[str] = ()) -> None:
+    """Keep everything that the containers printed, a file each; of all services, or of some."""
     for name, container in cluster.containers().items():
-        kept.text(f"{folder}/{name}.log", cluster.log_of(container))
+        if not only or name in only:
+            kept.text(f"{folder}/{name}.log", cluster.log_of(container))
 
 
 def begin(verb: str, settings: Settings, now: datetime, name: str = "") -> Evidence:

@@ -6,7 +6,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from smallcluster import evidence, lifecycle, smoke, visits
@@ -117,6 +118,8 @@ class Rehearsal:
 
     def _fill(self, work: Workload) -> None:
         """Put everything in flight. Cut off before it is done, it is begun anew, under further names."""
+        found = self.before.containers()
+        self.kept.json("containers-before", {name: asdict(one) for name, one in found.items()})
         work.schedule_soon()
         self.journal.save()
         work.fill()
@@ -176,14 +179,32 @@ class Rehearsal:
             self.journal.save()
             with self.progress.step(f"step {number} of {len(planned)}: {one.title.lower()}") as step:
                 try:
-                    done.seen = tuple(work(one.id, step.say))
+                    done.seen = tuple(work(one.id, self._logged(one, step.say)))
                     done.ended = time.time()
                 except PersonError as problem:
                     done.problem, done.ended = problem, time.time()
                     raise
                 finally:
                     self.journal.save()
+                    self._log(one, f"{'verified' if done.verified else 'not verified'}: {'; '.join(done.told)}")
                 step.done(done.seen[0] if done.seen else "done")
+
+    def _logged(self, step: Planned, say: Say) -> Say:
+        """Say it, and keep it in the step's own log."""
+        self._log(step, f"begun: {step.title}")
+        last = ""
+
+        def both(text: str) -> None:
+            nonlocal last
+            say(text)
+            if text != last:
+                self._log(step, text)
+            last = text
+
+        return both
+
+    def _log(self, step: Planned, text: str) -> None:
+        self.kept.line(f"steps/{step.id}.log", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {text}")
 
     def _smoke(self, cluster: Cluster) -> list[str]:
         found: list[Finding] = []

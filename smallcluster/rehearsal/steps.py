@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smallcluster import database, evidence, files, interrupts, render, waiting
+from smallcluster.bodies import text
 from smallcluster.checks.topology import is_scheduler
 from smallcluster.cluster import UP_DEADLINE
 from smallcluster.containers import BALANCER, Container, instant
 from smallcluster.errors import ClusterBrokenError
-from smallcluster.rehearsal import backup, floor, ran
+from smallcluster.rehearsal import backup, floor, prober, ran
 from smallcluster.rehearsal.backup import Backup
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _make_job(world: World) -> None:
 
 def _make_nodes(world: World) -> None:
     """Make the new nodes' containers, and start none; what the old ones said is kept before."""
-    evidence.collect_logs(world.kept, world.before, "logs-before")
+    evidence.collect_logs(world.kept, world.before, "logs-before", only=world.nodes)
     world.after.start_alone(world.nodes, ANEW, "--no-start")
 
 
@@ -251,18 +252,35 @@ def schema_version(world: World) -> str:
 
 
 def start_nodes(world: World, say: Say) -> list[str]:
-    """Make the nodes anew from the new image, and wait until each is ready."""
+    """Make the nodes anew from the new image, and wait until each is ready and says the new version."""
     if world.making is not None:
         world.making.result()
     _start(world.after, world.nodes)
-    waiting.until_none("every new node is ready", lambda: world.after.unready(world.nodes), deadline=60, say=say)
+    routes = world.after.routes()
+    waiting.until_none(
+        "every new node is ready", lambda: world.after.unready(world.nodes, routes), deadline=60, say=say
+    )
     found = world.after.containers()
     other = [
         name for name, one in found.items() if name in world.nodes and one.image_id != world.after.image_for(name).id
     ]
     if other:
         raise ClusterBrokenError("A node of another image runs.", seen=", ".join(other), then="invoke status")
-    return [f"{name}: {world.after.images['server'].ref}, ready" for name in world.nodes]
+    told, wanted = _versions(world), world.after.settings.value("APP_VERSION")
+    if wanted and set(told.values()) != {wanted}:
+        raise ClusterBrokenError(
+            f"A node does not say that it is {wanted}.", seen=", ".join(f"{name}: {one}" for name, one in told.items()),
+            why="the image holds another release than its name says, or APP_VERSION is exported as another one.",
+        )  # fmt: skip
+    return [f"{name}: {world.after.images['server'].ref}, version {told[name]}, ready" for name in world.nodes]
+
+
+def _versions(world: World) -> dict[str, str]:
+    """What each node says that it is, asked as a worker."""
+    routes, value = world.after.routes(), world.after.settings.value
+    apis = {name: prober.api_for(name, routes[name], value, world.kept.exchange) for name in world.nodes}
+    answers = {name: api.get("/api/cluster/info", "worker").body for name, api in apis.items()}
+    return {name: text(body.get("version")) for name, body in answers.items()}
 
 
 def open_balancer(world: World, say: Say) -> list[str]:

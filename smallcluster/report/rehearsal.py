@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +38,7 @@ def rehearsal_as_data(report: RehearsalReport) -> dict[str, Any]:
         "downtime_ratio": _ratio(report),
         "backup": {"path": str(copy.path), "bytes": copy.size, "sha256": copy.sha256} if copy else None,
         "schema_versions": report.facts.schema,
+        "tables_before": {name: asdict(table) for name, table in report.facts.held.items()},
         "gone_back": report.gone_back,
         "abandoned": report.abandoned,
         "resumable": report.resumable,
