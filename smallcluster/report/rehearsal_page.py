@@ -19,6 +19,8 @@ WIDTH, LEFT = 960, 240
 """The timeline's width, and where its bars begin: names stand left of it. Pixels."""
 ROW = 22
 _MARGIN_SECONDS = 2.0
+_TICK_WORD = 50
+"""How wide the word under a mark is, in pixels."""
 _WORDS = {
     Verdict.HOLDS: "Every step was verified, and nothing that was acknowledged was lost or doubled.",
     Verdict.BROKEN: "A step could not be verified.",
@@ -123,7 +125,9 @@ def _ticks(since: float, until: float, scale: float) -> Iterator[tuple[float, st
     every = next(one for one in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600) if (until - since) / one <= 12)
     first = int(since // every + 1) * every
     for at in range(first, int(until) + 1, every):
-        yield round(LEFT + (at - since) * scale, 1), f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+        x = round(LEFT + (at - since) * scale, 1)
+        if x < WIDTH - _TICK_WORD / 2:  # the word under it would be cut
+            yield x, f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
 
 
 def _told(done: Done) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smallcluster import locks
-from smallcluster.errors import AskedWronglyError
+from smallcluster.errors import AskedWronglyError, MachineCannotError
 from smallcluster.settings import Database
 
 
@@ -36,4 +36,23 @@ def test_a_killed_verb_leaves_no_lock(tmp_path: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     with locks.exclusive(Database.MYSQL, "smoke", tmp_path):
+        pass
+
+
+def test_what_a_killed_verb_left_running_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = tmp_path / Database.MYSQL / locks.CHILDREN
+    guard.parent.mkdir()
+    with locks.handed_on(guard) as descriptor:
+        program = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+        child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[descriptor])
+    assert child.stdout is not None
+    child.stdout.readline()
+    monkeypatch.setattr(locks, "CHILDREN_SECONDS", 0.2)
+    with (
+        pytest.raises(MachineCannotError, match="does not end"),
+        locks.exclusive(Database.MYSQL, "down", tmp_path),
+    ):
+        raise AssertionError("its Compose command still runs")
+    child.communicate()
+    with locks.exclusive(Database.MYSQL, "down", tmp_path):
         pass
