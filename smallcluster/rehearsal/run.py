@@ -25,7 +25,7 @@ from smallcluster.rehearsal.prober import Kind, Outage, Prober, Stretch
 from smallcluster.rehearsal.result import RehearsalReport
 from smallcluster.rehearsal.steps import WORK, World
 from smallcluster.rehearsal.way_back import WayBack
-from smallcluster.rehearsal.workload import Workload
+from smallcluster.rehearsal.workload import OPERATIONS, Workload
 from smallcluster.verdicts import Finding, Verdict
 from smallcluster.visits import Visit
 
@@ -285,7 +285,8 @@ def resume(journal: Journal, before: Cluster, after: Cluster, progress: Progress
 def _stay(run: Rehearsal, visit: Visit, work: Callable[[], None], began: float) -> RehearsalReport:
     problem = visit.go(work)
     journal = run.journal
-    if run.over or not visit.left_running or not journal.attempts:
+    touched = journal.attempts or (visit.kept.folder / OPERATIONS).exists()
+    if run.over or not visit.left_running or not touched:
         journal.remove()
     elif journal.path.exists():
         journal.save()

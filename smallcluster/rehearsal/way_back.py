@@ -32,7 +32,7 @@ class WayBack:
     @classmethod
     def of(cls, forward: World) -> WayBack:
         """The way back of an upgrade."""
-        return cls(forward, replace(forward, before=forward.after, after=forward.before))
+        return cls(forward, replace(forward, before=forward.after, after=forward.before, making=None))
 
     def work(self) -> Mapping[str, Callable[[Say], list[str]]]:
         """What each step does; the smoke is the verb's own."""
