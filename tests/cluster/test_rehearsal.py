@@ -10,6 +10,7 @@ import pytest
 
 from smallcluster.images import names
 from smallcluster.recipes import PREVIOUS, SERVER, UNFIT
+from smallcluster.rehearsal.plan import STEPS, WAY_BACK
 
 from .conftest import Invoke, containers, leftovers
 
@@ -22,22 +23,27 @@ def test_forward_and_back_with_work_in_flight(invoke: Invoke, client: Any, db: s
     data = ran.data
     assert (data["verdict"], data["plan"]["from_version"], data["plan"]["to_version"]) == ("holds", "0.1.0", "0.2.0")
     seen = {one["step"]: one["seen"] for one in data["steps"]}
-    assert len(seen) == 27
+    assert list(seen) == [step.id for step in (*STEPS, *WAY_BACK)]
     assert seen["bootstrap"][0] == "schema 0004 before, 0005 after"
-    assert seen["compare"][0].startswith("18 acknowledged runs, each there once and finished")
+    assert seen["compare"][0].startswith("24 acknowledged runs, each there once and finished")
     assert len([line for line in seen["compare"] if "a lease held through the window" in line]) == 3
+    assert "no old node and no second scheduler ran beside the new ones" in seen["compare"][-1]
     assert "all as they were" in seen["prove-backup"][0]
     assert "all as they were" in seen["restore"][0]
     assert seen["old-bootstrap"][0] == "schema 0004 before, 0004 after"
-    assert seen["compare-back"][0] == "18 runs from before the backup are there, with their histories"
+    assert seen["compare-back"][0] == "24 runs from before the backup are there, with their histories"
     assert "given up: 3 acknowledged runs" in seen["compare-back"][1]
     assert data["gone_back"] is True
     assert {one["kind"] for one in data["outages"]} == {"health", "control", "worker"}
     assert all(0 < one["seconds"] < 120 and one["unanswered"] == 0 for one in data["outages"])
     folder = Path(data["evidence"])
-    assert {"plan.json", "report.json", "report.html", "operations.jsonl", "probes.jsonl"} <= {
-        path.name for path in folder.iterdir()
-    }
+    assert {
+        "plan.json", "report.json", "report.html", "junit.xml", "operations.jsonl", "probes.jsonl", "events.jsonl",
+        "containers-before.json", "containers.json", "logs-before", "logs", "steps", "workers",
+    } <= {path.name for path in folder.iterdir()}  # fmt: skip
+    assert {path.stem for path in (folder / "steps").iterdir()} == set(seen)
+    assert 0 < data["downtime_ratio"] < 10, "measured against the floor of the same run"
+    assert sum("sdk" in path.name for path in (folder / "workers").iterdir()) == 1
     outcomes = [json.loads(line).get("outcome") for line in (folder / "operations.jsonl").read_text().splitlines()]
     assert outcomes.count("done") > 20
     assert not leftovers(client, db)
@@ -51,7 +57,7 @@ def test_a_running_cluster_is_upgraded_and_stays(invoke: Invoke, client: Any, db
     assert (planned.code, planned.data["from_image"], planned.data["to_image"]) == (0, before, after)
     ran = invoke("rehearse", f"--db={db}", "--yes")
     assert ran.code == 0, ran.out + ran.err
-    assert "13 of 13 steps verified" in ran.out.splitlines()[-1]
+    assert "14 of 14 steps verified" in ran.out.splitlines()[-1]
     running = {one.image for name, one in containers(client, db).items() if name.startswith("server-") and one.running}
     assert running == {after}
     assert invoke("smoke", f"--db={db}").code == 0
