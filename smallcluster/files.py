@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from smallcluster.errors import MachineCannotError
 
@@ -17,6 +20,15 @@ def write_private(path: Path, text: str) -> None:
 def write_public(path: Path, text: str) -> None:
     """Write `text` for any reader (mode 0644): files without secrets that a container's own user must read."""
     _write(path, text, 0o644)
+
+
+def json_lines(path: Path) -> list[Any]:
+    """What a file of JSON lines holds, nothing where it is not there; a line that a kill cut through is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def refuse_unwritable(path: Path) -> None:

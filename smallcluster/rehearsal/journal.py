@@ -143,10 +143,14 @@ class Journal:
         last = (self.last(step.id) for step in steps)
         return [one for one in last if one is not None]
 
+    @property
+    def going_back(self) -> bool:
+        """Whether the way back was begun."""
+        return any(self.begun(step.id) for step in WAY_BACK)
+
     def left_to_do(self) -> list[Planned]:
         """The steps that are not done yet, on the way that it is on."""
-        back = any(self.begun(step.id) for step in WAY_BACK)
-        steps = WAY_BACK if back else self.plan.steps
+        steps = WAY_BACK if self.going_back else self.plan.steps
         return [step for step in steps if not self.done(step.id)]
 
     def left_to_abandon(self) -> list[Planned]:

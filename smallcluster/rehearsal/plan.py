@@ -131,11 +131,6 @@ class Plan:
         return asdict(self) | {"steps": [asdict(step) for step in self.steps]}
 
 
-def backups_of(plan: Plan) -> Path:
-    """The folder that the backup goes to."""
-    return Path(plan.backups)
-
-
 def world_of(cluster: Cluster) -> str:
     """A hash of the containers that are there: which, made from what, running or not."""
     found = {name: (one.id, one.image_id, one.running) for name, one in sorted(cluster.containers().items())}

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from smallcluster import api, interrupts
+from smallcluster import api, files, interrupts
 from smallcluster.api import Api, Exchange
 
 PROBES = "probes.jsonl"
@@ -136,7 +136,7 @@ def probing(balancer: Api, path: Path) -> Iterator[Prober]:
 
     What an earlier run has left at `path`, which was cut off, belongs to it.
     """
-    prober = Prober(balancer, path, _recalled(path))
+    prober = Prober(balancer, path, [Sample(**told) for told in files.json_lines(path)])
     pool = ThreadPoolExecutor(max_workers=AT_ONCE)
     clock = threading.Thread(target=prober._run, args=(pool,), daemon=True)
     try:
@@ -148,14 +148,6 @@ def probing(balancer: Api, path: Path) -> Iterator[Prober]:
         with interrupts.shielded():
             clock.join()
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _recalled(path: Path) -> list[Sample]:
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with suppress(ValueError, TypeError):  # the last one may be cut
-            found.append(Sample(**json.loads(line)))
-    return found
 
 
 def outage_of(samples: Sequence[Sample]) -> Outage | None:

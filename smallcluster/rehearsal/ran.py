@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smallcluster import interrupts
+from smallcluster import files, interrupts
 from smallcluster.containers import PROJECT_LABEL, SERVICE_LABEL
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class Watcher:
     def events(self) -> list[Event]:
         """Everything so far, that of runs which were cut off included."""
         with self._lock:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        return [Event(**json.loads(line)) for line in lines]
+            return [Event(**told) for told in files.json_lines(self.path)]
 
     def _read(self, stream: Any) -> None:  # noqa: ANN401 - the stubs don't know the stream's class
         try:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smallcluster import evidence, lifecycle, smoke, visits
@@ -107,7 +108,7 @@ class Rehearsal:
 
     def _prepare(self, world: World) -> None:
         """Refuse before anything stops; then have workers, and runs that they finish."""
-        preflight.refuse_broken_files(self.before, self.after, plans.backups_of(self.plan), self.progress)
+        preflight.refuse_broken_files(self.before, self.after, Path(self.plan.backups), self.progress)
         found: list[Finding] = []
         smoke.run_checks(self.before, self.progress, self.kept, found)
         preflight.refuse_red(found, self.plan)
@@ -128,7 +129,7 @@ class Rehearsal:
 
     def _through(self, world: World) -> None:
         try:
-            if not self._is_going_back:
+            if not self.journal.going_back:
                 self._each(STEPS, lambda step, say: self._forward(world, step, say))
         except PersonError:
             if self.plan.on_failure_rollback and self.journal.facts.copy is not None:
@@ -136,12 +137,8 @@ class Rehearsal:
                 world.work.clear()
                 self.over = True
             raise
-        if self.plan.rollback or self._is_going_back:
+        if self.plan.rollback or self.journal.going_back:
             self._back(world)
-
-    @property
-    def _is_going_back(self) -> bool:
-        return any(self.journal.begun(step.id) for step in WAY_BACK)
 
     def _forward(self, world: World, step: str, say: Say) -> list[str]:
         seen = self._smoke(self.after) if step == "smoke" else WORK[step](world, say)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.util import find_spec
@@ -57,10 +56,8 @@ class Workload:
 
     def recall(self) -> None:
         """Take up what was acknowledged before the run was cut off; what was on its way then stays not known."""
-        path = self.folder / OPERATIONS
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            with suppress(ValueError):  # the last one may be cut
-                self._take(json.loads(line))
+        for operation in files.json_lines(self.folder / OPERATIONS):
+            self._take(operation)
 
     def _take(self, operation: Mapping[str, Any]) -> None:
         if operation.get("what") != "start":
