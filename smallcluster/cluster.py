@@ -71,6 +71,9 @@ def _profiles(settings: Settings) -> Iterator[str]:
         yield "three-nodes"
 
 
+Died = Callable[[str], int | None]
+"""Tells of a container's id with which status it died, as soon as the engine has said so; None until then."""
+
 _ASKED_AFTER = 3.0
 """Seconds after which a container is asked whether it runs, although no event has told of its end."""
 
@@ -102,6 +105,10 @@ class Cluster:
     def containers(self) -> dict[str, Container]:
         """Every container of the project by service, running or not; one-off jobs left out."""
         return read_containers(self.client, self.settings.project)
+
+    def container(self, service: str) -> Container | None:
+        """The container of one service. Others are not asked about: one that is being stopped answers late."""
+        return read_containers(self.client, self.settings.project, service).get(service)
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -191,22 +198,27 @@ class Cluster:
                 f"Compose could not start {', '.join(services)}.", seen=self.redacted(outcome.tail)
             )
 
-    def await_bootstrap(self, say: Callable[[str], None], deadline: float = UP_DEADLINE) -> Container:
-        """Wait until the bootstrap job has ended, and give its container; how it ended is the caller's to judge.
+    def await_bootstrap(
+        self, say: Callable[[str], None], deadline: float = UP_DEADLINE, died: Died | None = None
+    ) -> int:
+        """Wait until the bootstrap job has ended, and give its exit status, which is the caller's to judge.
 
-        Raises ClusterBrokenError where it has not within `deadline` seconds.
+        `died` as in `stop_all`, where somebody listens. Raises ClusterBrokenError where it has not ended within
+        `deadline` seconds.
         """
+        job, asked, status = self.container("bootstrap"), 0.0, list[int]()
 
-        found = self.containers().get("bootstrap")
-        job = self.client.containers.get(found.id) if found else None  # asking for all each time would slow it down
+        def running() -> str | None:
+            nonlocal asked
+            told = died(job.id) if died and job else None
+            if told is None and (died is None or time.monotonic() - asked > _ASKED_AFTER):
+                asked, found = time.monotonic(), self.container("bootstrap")
+                told = found.exit_code if found and found.status == "exited" else None
+            status.extend([] if told is None else [told])
+            return None if status else "the bootstrap job"
 
-        def ended() -> str | None:
-            if job is None or _runs(job) or job.status != "exited":
-                return "the bootstrap job"
-            return None
-
-        waiting.until_none("the bootstrap job ended", ended, deadline=deadline, say=say)
-        return self.containers()["bootstrap"]
+        waiting.until_none("the bootstrap job ended", running, deadline=deadline, say=say)
+        return status[0]
 
     def unready(self, names: Iterable[str], known: Mapping[str, str] | None = None) -> str | None:
         """Which of these routes don't answer /api/ready with 200, in a word; None where all do.
@@ -269,12 +281,14 @@ class Cluster:
 
     def reload_balancer(self) -> None:
         """Make nginx read its configuration and look the nodes' addresses up again (recreated nodes swap them)."""
-        container = self.containers()[BALANCER]
+        container = self.container(BALANCER)
+        if container is None:
+            raise MachineCannotError("There is no balancer.", then="look with `invoke status`.")
         self.client.containers.get(container.id).kill(signal="HUP")
 
     def bootstrap(self, progress: Progress) -> str:
         """Run the one-shot job again and return what it printed; raises ClusterBrokenError where it fails."""
-        found = self.containers().get("database")
+        found = self.container("database")
         if "database" not in self.settings.outside and (not found or not found.running):
             raise MachineCannotError(
                 "There is no running database to bootstrap.",
@@ -317,7 +331,7 @@ class Cluster:
         return self._in_database(database.client_command(self.settings.db, sql, name))
 
     def _in_database(self, command: Sequence[str]) -> list[str]:
-        container = self.containers().get("database")
+        container = self.container("database")
         if container is None or not container.running:
             raise MachineCannotError("No database of this cluster's own runs.", then="look with `invoke status`.")
         status, output = self.client.containers.get(container.id).exec_run(list(command))
@@ -359,11 +373,11 @@ class Cluster:
             for start in starts:
                 start.result()
 
-    def stop_all(self, services: Sequence[str], seconds: int, died: Callable[[str], bool]) -> None:
+    def stop_all(self, services: Sequence[str], seconds: int, died: Died) -> None:
         """Stop services at once, each with so many seconds to end by itself; over when their programs have ended.
 
-        `died` tells of a container's id whether the engine has said that it did. Asked, the engine answers only when
-        the container's ports and networks are taken down, too: nobody has to wait for that, so it is asked late.
+        Where the engine is asked instead of `died`, it answers only when the container's ports and networks are taken
+        down, too: nobody has to wait for that, so it is asked late.
         """
         found = self.containers()
         handles = [self.client.containers.get(found[name].id) for name in services if name in found]
@@ -371,7 +385,7 @@ class Cluster:
         for handle in running:
             handle.kill(signal=handle.attrs["Config"].get("StopSignal") or "SIGTERM")
         began = time.monotonic()
-        while running := [handle for handle in running if not died(handle.id or "")]:
+        while running := [handle for handle in running if died(handle.id or "") is None]:
             waited = time.monotonic() - began
             if waited > _ASKED_AFTER:
                 running = [handle for handle in running if _runs(handle)]

@@ -81,12 +81,13 @@ class Container:
         return None
 
 
-def read_containers(client: DockerClient, project: str) -> dict[str, Container]:
-    """Read a project's containers by service name; one-off jobs (`compose run`) are left out.
+def read_containers(client: DockerClient, project: str, service: str = "") -> dict[str, Container]:
+    """Read a project's containers by service name, or those of one service; one-off jobs (`compose run`) are left out.
 
     A service that runs more than once has its further containers under `name#2`, `name#3`.
     """
     labels = [f"{PROJECT_LABEL}={project}", f"{ONE_OFF_LABEL}=False"]
+    labels += [f"{SERVICE_LABEL}={service}"] if service else []
     found = client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
     by_service: dict[str, Container] = {}
     for container in sorted((container_from(handle.attrs) for handle in found), key=lambda one: one.name):

@@ -34,6 +34,8 @@ class Event:
     service: str = ""
     image: str = ""
     """Its reference, or its id where it was made from that."""
+    status: int = 0
+    """With which it died."""
 
 
 @dataclass
@@ -43,21 +45,21 @@ class Watcher:
     path: Path
     problem: str = ""
     """Why it could not go on watching, where it could not."""
-    _dead: set[str] = field(default_factory=set)
+    _dead: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def keep(self, event: Event) -> None:
         """Append one event to events.jsonl as it comes."""
         with self._lock, self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(event)) + "\n")
-            self._dead.discard(event.container)
+            self._dead.pop(event.container, None)
             if event.what == DIE:
-                self._dead.add(event.container)
+                self._dead[event.container] = event.status
 
-    def died(self, container: str) -> bool:
-        """Whether a container, by its id, has died while this watched, and was not started again."""
+    def died(self, container: str) -> int | None:
+        """The status with which a container, by its id, died while this watched; None if not, or if it runs again."""
         with self._lock:
-            return container in self._dead
+            return self._dead.get(container)
 
     def events(self) -> list[Event]:
         """Everything so far, that of runs which were cut off included."""
@@ -75,7 +77,7 @@ class Watcher:
 def _event(told: Mapping[str, Any]) -> Event:
     attributes = told["Actor"]["Attributes"]
     return Event(told["timeNano"] / 1e9, told["Action"], told["Actor"]["ID"], attributes.get(SERVICE_LABEL, ""),
-                 attributes.get("image", ""))  # fmt: skip
+                 attributes.get("image", ""), int(attributes.get("exitCode", 0)))  # fmt: skip
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from smallcluster import database, evidence, files, interrupts, render, waiting
 from smallcluster.bodies import text
 from smallcluster.checks.topology import is_scheduler
 from smallcluster.cluster import UP_DEADLINE
-from smallcluster.containers import BALANCER, Container, instant
+from smallcluster.containers import BALANCER, instant
 from smallcluster.errors import ClusterBrokenError
 from smallcluster.rehearsal import backup, floor, prober, ran
 from smallcluster.rehearsal.backup import Backup
@@ -203,38 +203,46 @@ def bootstrap(world: World, say: Say, step: str = "bootstrap") -> list[str]:
         world.journal.save()
     if not _was_run(world, step):
         _start(world.after, ["bootstrap"])
-    job = _ended(world, say)
-    if job.exit_code:
+    status = _ended(world, say)
+    if status:
         raise ClusterBrokenError(
-            f"The new image's bootstrap job ended with status {job.exit_code}.",
-            seen=world.after.redacted(world.after.log_of(job, tail=8).strip()),
+            f"The new image's bootstrap job ended with status {status}.",
+            seen=_job_said(world, 8),
             why="a migration that the data, or this database, does not allow.",
             then=f"`invoke logs --db={world.journal.plan.database} --service=bootstrap` has all of it.",
         )
-    said = world.after.log_of(job, tail=3).splitlines()
-    return [f"schema {world.facts.schema[step]} before, {schema_version(world)} after", *said]
+    versions = f"schema {world.facts.schema[step]} before, {schema_version(world)} after"
+    return [
+        versions,
+        *_job_said(world, 3).splitlines(),
+    ]  # in this order: the engine still takes the job's networks down
+
+
+def _job_said(world: World, lines: int) -> str:
+    job = world.after.container("bootstrap")
+    return world.after.redacted(world.after.log_of(job, tail=lines).strip()) if job else ""
 
 
 def _was_run(world: World, step: str) -> bool:
     """Whether a run that was killed has started the job: it goes on by itself, and must not be run a second time."""
-    job, first = world.after.containers().get("bootstrap"), world.journal.first(step)
+    job, first = world.after.container("bootstrap"), world.journal.first(step)
     if job is None or first is None or job.image_id != world.after.images["server"].id or job.status == "created":
         return False
     return instant(job.started_at).timestamp() >= first.began and (job.running or job.exit_code == 0)
 
 
-def _ended(world: World, say: Say) -> Container:
+def _ended(world: World, say: Say) -> int:
     seconds = world.journal.plan.bootstrap_seconds
     try:
-        return world.after.await_bootstrap(say, seconds)
+        return world.after.await_bootstrap(say, seconds, world.ran.died)
     except ClusterBrokenError:
-        job = world.after.containers().get("bootstrap")
+        job = world.after.container("bootstrap")
         if job is None:
             raise
         world.after.client.containers.get(job.id).stop(timeout=STOP_SECONDS)
         raise ClusterBrokenError(
             f"The new image's bootstrap job did not end within {seconds:g} s, and was stopped.",
-            seen=world.after.redacted(world.after.log_of(job, tail=8).strip()) or "it said nothing",
+            seen=_job_said(world, 8) or "it said nothing",
             why="it waits for something that it does not get, or the data needs longer to be migrated.",
             then="give it longer with --bootstrap-seconds, in a rehearsal that is begun anew.",
         ) from None

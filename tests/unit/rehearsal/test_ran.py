@@ -46,9 +46,9 @@ def test_what_is_told_names_both_and_the_moment() -> None:
 
 def test_events_are_kept_and_read_back_and_a_death_is_known(tmp_path: Path) -> None:
     watcher = Watcher(tmp_path / ran.EVENTS)
-    kept = [Event(1.0, LOOK), Event(1.0, RUNS, "a", "server-a", "x"), Event(2.0, DIE, "a", "server-a", "x")]
+    kept = [Event(1.0, LOOK), Event(1.0, RUNS, "a", "server-a", "x"), Event(2.0, DIE, "a", "server-a", "x", 3)]
     for one in kept:
         watcher.keep(one)
-    assert (watcher.events(), watcher.died("a"), watcher.died("b")) == (kept, True, False)
+    assert (watcher.events(), watcher.died("a"), watcher.died("b")) == (kept, 3, None)
     watcher.keep(Event(3.0, START, "a", "server-a", "x"))
-    assert not watcher.died("a")
+    assert watcher.died("a") is None
