@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,10 +170,14 @@ def restore(cluster: Cluster, backup: Backup, into: str) -> None:
         )
 
 
-def tables(cluster: Cluster, name: str = "") -> dict[str, Table]:
-    """Rows and checksum of every table of the cluster's database, or of another one of the same server."""
+def table_names(cluster: Cluster, name: str = "") -> list[str]:
+    """The tables of the cluster's database, or of another one of the same server."""
+    return cluster.query(database.tables_query(cluster.settings.db), name)
+
+
+def tables(cluster: Cluster, listed: Sequence[str], name: str = "") -> dict[str, Table]:
+    """Rows and checksum of each of these tables of the cluster's database, or of another one of the same server."""
     kind = cluster.settings.db
-    listed = cluster.query(database.tables_query(kind), name)
     if not listed:
         return {}
     told = cluster.query("; ".join(database.checksum_query(kind, table) for table in listed), name)
@@ -186,7 +190,7 @@ def prove(cluster: Cluster, backup: Backup, expected: Mapping[str, Table], scrat
     began = time.monotonic()
     with cluster.another_database(scratch) as name:
         restore(cluster, backup, name)
-        found = tables(cluster, name)
+        found = tables(cluster, table_names(cluster, name), name)
     differing = [
         f"{table}: {_told(expected.get(table))} when it was taken, {_told(found.get(table))} restored"
         for table in sorted({*expected, *found})

@@ -59,6 +59,8 @@ class Done:
 class Facts:
     """What the steps found out and later ones need."""
 
+    tables: list[str] = field(default_factory=list)
+    """The tables' names, read before the window."""
     held: dict[str, Table] = field(default_factory=dict)
     """What each table held when nothing wrote any more."""
     copy: Backup | None = None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smallcluster import database, evidence, files, interrupts, render, waiting
+from smallcluster import evidence, files, interrupts, render, waiting
 from smallcluster.bodies import text
 from smallcluster.checks.topology import is_scheduler
 from smallcluster.cluster import UP_DEADLINE
@@ -154,7 +154,7 @@ def back_up(world: World, _: Say) -> list[str]:
     with ThreadPoolExecutor(max_workers=1) as beside:  # nothing writes: both see the same
         with interrupts.deferred():  # threads are born here
             world.making = _begun(_make_nodes, world)
-            reading = beside.submit(backup.tables, world.before)
+            reading = beside.submit(backup.tables, world.before, facts.tables)
         copy = backup.take(world.before, path)
         facts.held = reading.result()
     facts.copy = copy
@@ -173,6 +173,7 @@ def _begun(work: Callable[[World], None], world: World) -> Future[None]:
 
 def _make_job(world: World) -> None:
     """Make the new image's bootstrap job, which is not started before its step; read which schema it will find."""
+    world.facts.tables = backup.table_names(world.before)
     world.facts.schema["bootstrap"] = schema_version(world)
     render.render_env(world.after.settings)
     world.after.start_alone(["bootstrap"], ANEW, "--no-start")
@@ -251,10 +252,9 @@ def _ended(world: World, say: Say) -> int:
 def schema_version(world: World) -> str:
     """What the migrations' own table says, in whichever form the server keeps it."""
     cluster = world.after
-    tables = world.facts.held or cluster.query(database.tables_query(cluster.settings.db))
-    if "alembic_version" in tables:
+    if "alembic_version" in world.facts.tables:
         return ", ".join(cluster.query("select version_num from alembic_version"))
-    if "migrations" in tables:
+    if "migrations" in world.facts.tables:
         return f"{cluster.query(_COUNT_MIGRATIONS)[0]} migrations"
     return "not told"
 

@@ -105,7 +105,7 @@ class WayBack:
         _fresh_database(cluster, say)
         say("restoring the backup")
         backup.restore(cluster, copy, cluster.settings.value("DB_DATABASE"))
-        found = backup.tables(cluster)
+        found = backup.tables(cluster, backup.table_names(cluster))
         if found != facts.held:
             wrong = sorted(name for name in {*found, *facts.held} if found.get(name) != facts.held.get(name))
             raise ClusterBrokenError("What was restored is not what the database held.", seen=", ".join(wrong))

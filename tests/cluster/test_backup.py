@@ -36,7 +36,7 @@ def taken(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[B
     """A backup, and what the tables held when nothing wrote to them."""
     for service in ("server-a", "server-b", "scheduler"):
         cluster.client.containers.get(cluster.containers()[service].id).stop(timeout=5)
-    held = backup.tables(cluster)
+    held = backup.tables(cluster, backup.table_names(cluster))
     return backup.take(cluster, tmp_path_factory.mktemp("backup") / "before.dump"), held
 
 
@@ -54,7 +54,7 @@ def test_it_is_whole_private_and_can_be_restored(cluster: Cluster, taken: tuple[
 def test_a_row_more_or_another_value_is_seen(cluster: Cluster, taken: tuple[Backup, dict[str, Table]]) -> None:
     made, held = taken
     cluster.query("update workflow_namespaces set description = 'changed since' where name = 'default'")
-    now = backup.tables(cluster)
+    now = backup.tables(cluster, backup.table_names(cluster))
     assert {name for name in held if now[name] != held[name]} == {"workflow_namespaces"}
     proof = backup.prove(cluster, made, now | {"gone": Table(1, "x")})
     assert [line.partition(":")[0] for line in proof.differing] == ["gone", "workflow_namespaces"]
