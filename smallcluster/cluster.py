@@ -363,13 +363,11 @@ class Cluster:
         model = self.containers()[self.settings.node_names[-1]]
         return further_node.started(self.client, model, environment, purpose)
 
-    def start_made(self, services: Sequence[str]) -> None:
+    def start_made(self, made: Sequence[Container]) -> None:
         """Start containers that are there, at once, as they were made."""
-        found = self.containers()
-        handles = [self.client.containers.get(found[name].id) for name in services]
-        with ThreadPoolExecutor(max_workers=max(len(handles), 1)) as pool:
+        with ThreadPoolExecutor(max_workers=max(len(made), 1)) as pool:
             with interrupts.deferred():  # threads are born here
-                starts = [pool.submit(handle.start) for handle in handles]
+                starts = [pool.submit(self.client.api.start, one.id) for one in made]
             for start in starts:
                 start.result()
 

@@ -87,10 +87,10 @@ def collect(kept: Evidence, cluster: Observed) -> None:
         kept.incomplete.append(str(trouble))
 
 
-def collect_logs(kept: Evidence, cluster: Observed, folder: str = "logs", only: Collection[str] = ()) -> None:
+def collect_logs(kept: Evidence, cluster: Observed, folder: str = "logs", only: Collection[str] | None = None) -> None:
     """Keep everything that the containers printed, a file each; of all services, or of some."""
     for name, container in cluster.containers().items():
-        if not only or name in only:
+        if only is None or name in only:
             kept.text(f"{folder}/{name}.log", cluster.log_of(container))
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 STOP_SECONDS = 15
+SERVED_IN_A_ROW = 3
+"""Answers by which nginx is believed to serve anew: its old process answers as before until it ends."""
 ANEW = "--force-recreate"
 _COUNT_MIGRATIONS = "select count(*) from migrations"
 MAINTENANCE_TYPE = "application/json"
@@ -45,6 +47,8 @@ class World:
     journal: Journal
     ran: Watcher
     kept: Evidence
+    logs: str = "logs-before"
+    """The evidence's folder for what the nodes said that are replaced."""
     making: Future[None] | None = None
     """The making of the new nodes' containers, once it was begun."""
 
@@ -143,17 +147,13 @@ def stop_nodes(world: World, _: Say) -> list[str]:
 
 
 def back_up(world: World, _: Say) -> list[str]:
-    """Dump the database to a file, no part of the evidence (that is shown around), and read what the tables hold.
-
-    Meanwhile the new nodes' containers begin to be made: clients wait for each second of this.
-    """
+    """Dump the database to a file, no part of the evidence (that is shown around), and read what the tables hold."""
     folder, project = Path(world.journal.plan.backups), world.before.settings.project
     backup.forget_parts(folder, project)
     path = folder / f"{project}-{time.strftime('%Y%m%d-%H%M%S')}.dump"
     facts = world.facts
     with ThreadPoolExecutor(max_workers=1) as beside:  # nothing writes: both see the same
         with interrupts.deferred():  # threads are born here
-            world.making = _begun(_make_nodes, world)
             reading = beside.submit(backup.tables, world.before, facts.tables)
         copy = backup.take(world.before, path)
         facts.held = reading.result()
@@ -181,15 +181,16 @@ def _make_job(world: World) -> None:
 
 def _make_nodes(world: World) -> None:
     """Make the new nodes' containers, and start none; what the old ones said is kept before."""
-    evidence.collect_logs(world.kept, world.before, "logs-before", only=world.nodes)
+    found, image = world.before.containers(), world.before.images["server"]
+    old = [name for name in world.nodes if name in found and found[name].image_id == image.id]
+    evidence.collect_logs(world.kept, world.before, world.logs, only=old)
     world.after.start_alone(world.nodes, ANEW, "--no-start")
 
 
 def _start(cluster: Cluster, services: Sequence[str]) -> None:
     """Start containers that were made for this; where they were not, make them anew."""
-    found = cluster.containers()
-    made = [name for name in services if name in found and found[name].status == "created"
-            and found[name].image_id == cluster.image_for(name).id]  # fmt: skip
+    found = [one for one in map(cluster.container, services) if one is not None]
+    made = [one for one in found if one.status == "created" and one.image_id == cluster.image_for(one.service).id]
     if len(made) == len(services):
         cluster.start_made(made)
     else:
@@ -197,13 +198,18 @@ def _start(cluster: Cluster, services: Sequence[str]) -> None:
 
 
 def bootstrap(world: World, say: Say, step: str = "bootstrap") -> list[str]:
-    """Run the new image's job, once, with nothing else started for it."""
+    """Run the new image's job, once, with nothing else started for it.
+
+    Meanwhile the new nodes' containers are made: clients wait for each second of this.
+    """
     render.render_env(world.after.settings)
     if step not in world.facts.schema:
         world.facts.schema[step] = schema_version(world)
         world.journal.save()
     if not _was_run(world, step):
         _start(world.after, ["bootstrap"])
+    with interrupts.deferred():  # a thread is born here
+        world.making = _begun(_make_nodes, world)
     status = _ended(world, say)
     if status:
         raise ClusterBrokenError(
@@ -296,8 +302,16 @@ def open_balancer(world: World, say: Say) -> list[str]:
     conf = world.after.settings.folder / "nginx" / "nginx.conf"
     files.write_public(conf, render.nginx_conf(world.after.settings))
     world.after.reload_balancer()
-    waiting.until_none("ready through the balancer", lambda: world.after.unready([BALANCER]), deadline=20, say=say)
-    return ["ready through the balancer"]
+    routes, in_a_row = world.after.routes(), 0
+
+    def unready() -> str | None:
+        nonlocal in_a_row
+        missing = world.after.unready([BALANCER], routes)
+        in_a_row = 0 if missing else in_a_row + 1
+        return missing or (None if in_a_row == SERVED_IN_A_ROW else "nginx's old process to be gone")
+
+    waiting.until_none("ready through the balancer", unready, deadline=20, say=say)
+    return [f"ready through the balancer, {SERVED_IN_A_ROW} times in a row"]
 
 
 def start_workers(world: World, say: Say) -> list[str]:

@@ -31,8 +31,10 @@ class WayBack:
 
     @classmethod
     def of(cls, forward: World) -> WayBack:
-        """The way back of an upgrade."""
-        return cls(forward, replace(forward, before=forward.after, after=forward.before, making=None))
+        """The way back of an upgrade, which may have stopped anywhere."""
+        forward.settle_making()
+        old, new = forward.before, forward.after
+        return cls(forward, replace(forward, before=new, after=old, logs="logs-upgraded", making=None))
 
     def work(self) -> Mapping[str, Callable[[Say], list[str]]]:
         """What each step does; the smoke is the verb's own."""

@@ -39,7 +39,7 @@ def test_forward_and_back_with_work_in_flight(invoke: Invoke, client: Any, db: s
     folder = Path(data["evidence"])
     assert {
         "plan.json", "report.json", "report.html", "junit.xml", "operations.jsonl", "probes.jsonl", "events.jsonl",
-        "containers-before.json", "containers.json", "logs-before", "logs", "steps", "workers",
+        "containers-before.json", "containers.json", "logs-before", "logs-upgraded", "logs", "steps", "workers",
     } <= {path.name for path in folder.iterdir()}  # fmt: skip
     assert {path.stem for path in (folder / "steps").iterdir()} == set(seen)
     assert 0 < data["downtime_ratio"] < 10, "measured against the floor of the same run"
