@@ -38,6 +38,11 @@ class Piped:
     words: BinaryIO
 
     @property
+    def stdin(self) -> IO[bytes] | None:
+        """What it reads, where that was asked for."""
+        return self.process.stdin
+
+    @property
     def stdout(self) -> IO[bytes] | None:
         """What it writes."""
         return self.process.stdout
@@ -96,7 +101,7 @@ class Compose:
         return Outcome(process.returncode, output)
 
     @contextmanager
-    def piped(self, *arguments: str, deadline: float, stdin: BinaryIO | None = None) -> Iterator[Piped]:
+    def piped(self, *arguments: str, deadline: float, stdin: BinaryIO | int | None = None) -> Iterator[Piped]:
         """Run it with its standard output, and input, as bytes; ended at the deadline, or when the block ends early."""
         with TemporaryFile() as words, ExitStack() as ending:
             with interrupts.deferred(), self._guarded() as guards:

@@ -7,13 +7,17 @@ from smallcluster.settings import Database
 _PGSQL = (
     'PGPASSWORD="$POSTGRES_PASSWORD" exec psql --host=127.0.0.1 --username="$POSTGRES_USER" '
     '--dbname="${2:-$POSTGRES_DB}" '
-    "--no-psqlrc --quiet --no-align --tuples-only --field-separator=\"$(printf '\\t')\" --set=ON_ERROR_STOP=1 "
-    '--command="$1"'
+    "--no-psqlrc --quiet --no-align --tuples-only --field-separator=\"$(printf '\\t')\" --set=ON_ERROR_STOP=1"
 )
 _MYSQL = (
     'MYSQL_PWD="$MYSQL_PASSWORD" exec mysql --protocol=tcp --host=127.0.0.1 --user="$MYSQL_USER" --batch '
-    '--skip-column-names --execute="$1" "${2:-$MYSQL_DATABASE}"'
+    "--skip-column-names"
 )
+_STATEMENT = {
+    Database.PGSQL: f'{_PGSQL} --command="$1"',
+    Database.MYSQL: f'{_MYSQL} --execute="$1" "${{2:-$MYSQL_DATABASE}}"',
+}
+_SESSION = {Database.PGSQL: _PGSQL, Database.MYSQL: f'{_MYSQL} --unbuffered "$MYSQL_DATABASE"'}
 
 _MYSQL_ROOT = (
     'MYSQL_PWD="$MYSQL_ROOT_PASSWORD" exec mysql --protocol=tcp --host=127.0.0.1 --user=root --batch --execute="$1"'
@@ -27,8 +31,12 @@ def client_command(db: Database, sql: str, name: str = "") -> list[str]:
 
     The password is taken from the container's own environment, so that no process list shows it.
     """
-    script = _PGSQL if db is Database.PGSQL else _MYSQL
-    return ["sh", "-c", script, "client", sql, name]
+    return ["sh", "-c", _STATEMENT[db], "client", sql, name]
+
+
+def session_command(db: Database) -> list[str]:
+    """The command that runs statements as they come on its standard input, and writes each result at once."""
+    return ["sh", "-c", _SESSION[db], "client"]
 
 
 _DUMPS = {

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,10 @@ from smallcluster.errors import ClusterBrokenError, MachineCannotError
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
+    from smallcluster.settings import Database
 
+Query = Callable[[str], list[str]]
+"""Runs SQL in one database; a line per row, tabs between columns."""
 DEADLINE = 1800.0
 """Seconds that a dump or a restore may take before it counts as hung."""
 _CHUNK = 1 << 20
@@ -170,17 +173,17 @@ def restore(cluster: Cluster, backup: Backup, into: str) -> None:
         )
 
 
-def table_names(cluster: Cluster, name: str = "") -> list[str]:
-    """The tables of the cluster's database, or of another one of the same server."""
-    return cluster.query(database.tables_query(cluster.settings.db), name)
+def table_names(kind: Database, query: Query) -> list[str]:
+    """The tables of the database that `query` asks."""
+    return query(database.tables_query(kind))
 
 
-def tables(cluster: Cluster, listed: Sequence[str], name: str = "") -> dict[str, Table]:
-    """Rows and checksum of each of these tables of the cluster's database, or of another one of the same server."""
-    kind = cluster.settings.db
+def tables(kind: Database, query: Query, listed: Sequence[str] | None = None) -> dict[str, Table]:
+    """Rows and checksum of every table of the database that `query` asks, or of those that are known to be there."""
+    listed = table_names(kind, query) if listed is None else listed
     if not listed:
         return {}
-    told = cluster.query("; ".join(database.checksum_query(kind, table) for table in listed), name)
+    told = query("; ".join(database.checksum_query(kind, table) for table in listed))
     pairs = zip(listed, told[::2], told[1::2], strict=True)  # all in one call of the client: clients wait meanwhile
     return {table: Table(int(rows), checksum.partition("\t")[2]) for table, rows, checksum in pairs}
 
@@ -190,7 +193,7 @@ def prove(cluster: Cluster, backup: Backup, expected: Mapping[str, Table], scrat
     began = time.monotonic()
     with cluster.another_database(scratch) as name:
         restore(cluster, backup, name)
-        found = tables(cluster, table_names(cluster, name), name)
+        found = tables(cluster.settings.db, lambda sql: cluster.query(sql, name))
     differing = [
         f"{table}: {_told(expected.get(table))} when it was taken, {_told(found.get(table))} restored"
         for table in sorted({*expected, *found})

@@ -97,7 +97,7 @@ class Rehearsal:
         ending.callback(work.stop)
         cluster = self.before
         watcher = ending.enter_context(ran.watching(cluster.client, cluster.settings.project, self.kept.folder))
-        world = World(self.before, self.after, work, self.journal, watcher, self.kept)
+        world = World(self.before, self.after, work, self.journal, watcher, self.kept, ending)
         ending.callback(world.settle_making)
         return world
 

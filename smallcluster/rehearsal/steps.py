@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from smallcluster.checks.topology import is_scheduler
 from smallcluster.cluster import UP_DEADLINE
 from smallcluster.containers import BALANCER, instant
 from smallcluster.errors import ClusterBrokenError
-from smallcluster.rehearsal import backup, floor, prober, ran
+from smallcluster.rehearsal import backup, floor, prober, ran, session
 from smallcluster.rehearsal.backup import Backup
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from smallcluster.evidence import Evidence
     from smallcluster.rehearsal.journal import Facts, Journal
     from smallcluster.rehearsal.ran import Watcher
+    from smallcluster.rehearsal.session import Session
     from smallcluster.rehearsal.workload import Workload
 
 Say = Callable[[str], None]
@@ -47,10 +49,20 @@ class World:
     journal: Journal
     ran: Watcher
     kept: Evidence
+    ending: ExitStack
+    """What is ended with the run."""
+    session: Session | None = None
+    """The database's client that is asked in the window, once it was started."""
     logs: str = "logs-before"
     """The evidence's folder for what the nodes said that are replaced."""
     making: Future[None] | None = None
     """The making of the new nodes' containers, once it was begun."""
+
+    def query(self, sql: str) -> list[str]:
+        """Run SQL in the application's database, by a client that stays. Raises ClusterBrokenError where it can't."""
+        if self.session is None:
+            self.session = self.ending.enter_context(session.opened(self.after))
+        return self.session.query(sql)
 
     def settle_making(self) -> None:
         """Wait for what goes on beside the steps, however it ends: a teardown must not run beside it."""
@@ -152,9 +164,10 @@ def back_up(world: World, _: Say) -> list[str]:
     backup.forget_parts(folder, project)
     path = folder / f"{project}-{time.strftime('%Y%m%d-%H%M%S')}.dump"
     facts = world.facts
+    world.query("select 1")  # a client, where the run that had one was cut off
     with ThreadPoolExecutor(max_workers=1) as beside:  # nothing writes: both see the same
         with interrupts.deferred():  # threads are born here
-            reading = beside.submit(backup.tables, world.before, facts.tables)
+            reading = beside.submit(backup.tables, world.before.settings.db, world.query, facts.tables)
         copy = backup.take(world.before, path)
         facts.held = reading.result()
     facts.copy = copy
@@ -173,7 +186,7 @@ def _begun(work: Callable[[World], None], world: World) -> Future[None]:
 
 def _make_job(world: World) -> None:
     """Make the new image's bootstrap job, which is not started before its step; read which schema it will find."""
-    world.facts.tables = backup.table_names(world.before)
+    world.facts.tables = backup.table_names(world.before.settings.db, world.query)
     world.facts.schema["bootstrap"] = schema_version(world)
     render.render_env(world.after.settings)
     world.after.start_alone(["bootstrap"], ANEW, "--no-start")
@@ -257,11 +270,10 @@ def _ended(world: World, say: Say) -> int:
 
 def schema_version(world: World) -> str:
     """What the migrations' own table says, in whichever form the server keeps it."""
-    cluster = world.after
     if "alembic_version" in world.facts.tables:
-        return ", ".join(cluster.query("select version_num from alembic_version"))
+        return ", ".join(world.query("select version_num from alembic_version"))
     if "migrations" in world.facts.tables:
-        return f"{cluster.query(_COUNT_MIGRATIONS)[0]} migrations"
+        return f"{world.query(_COUNT_MIGRATIONS)[0]} migrations"
     return "not told"
 
 

@@ -34,7 +34,7 @@ class WayBack:
         """The way back of an upgrade, which may have stopped anywhere."""
         forward.settle_making()
         old, new = forward.before, forward.after
-        return cls(forward, replace(forward, before=new, after=old, logs="logs-upgraded", making=None))
+        return cls(forward, replace(forward, before=new, after=old, logs="logs-upgraded", making=None, session=None))
 
     def work(self) -> Mapping[str, Callable[[Say], list[str]]]:
         """What each step does; the smoke is the verb's own."""
@@ -104,10 +104,11 @@ class WayBack:
             raise RuntimeError("the upgraded data must be kept, and a backup be there, before anything is removed")
         backup.verify(copy)
         render.render_env(cluster.settings)
+        self.world.session = None  # its client ends with the database's container
         _fresh_database(cluster, say)
         say("restoring the backup")
         backup.restore(cluster, copy, cluster.settings.value("DB_DATABASE"))
-        found = backup.tables(cluster, backup.table_names(cluster))
+        found = backup.tables(cluster.settings.db, cluster.query)
         if found != facts.held:
             wrong = sorted(name for name in {*found, *facts.held} if found.get(name) != facts.held.get(name))
             raise ClusterBrokenError("What was restored is not what the database held.", seen=", ".join(wrong))

@@ -13,7 +13,7 @@ import pytest
 from smallcluster.cluster import Cluster
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
 from smallcluster.images import resolve
-from smallcluster.rehearsal import backup
+from smallcluster.rehearsal import backup, session
 from smallcluster.rehearsal.backup import Backup, Table
 from smallcluster.settings import load
 
@@ -36,7 +36,7 @@ def taken(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[B
     """A backup, and what the tables held when nothing wrote to them."""
     for service in ("server-a", "server-b", "scheduler"):
         cluster.client.containers.get(cluster.containers()[service].id).stop(timeout=5)
-    held = backup.tables(cluster, backup.table_names(cluster))
+    held = backup.tables(cluster.settings.db, cluster.query)
     return backup.take(cluster, tmp_path_factory.mktemp("backup") / "before.dump"), held
 
 
@@ -54,7 +54,7 @@ def test_it_is_whole_private_and_can_be_restored(cluster: Cluster, taken: tuple[
 def test_a_row_more_or_another_value_is_seen(cluster: Cluster, taken: tuple[Backup, dict[str, Table]]) -> None:
     made, held = taken
     cluster.query("update workflow_namespaces set description = 'changed since' where name = 'default'")
-    now = backup.tables(cluster, backup.table_names(cluster))
+    now = backup.tables(cluster.settings.db, cluster.query)
     assert {name for name in held if now[name] != held[name]} == {"workflow_namespaces"}
     proof = backup.prove(cluster, made, now | {"gone": Table(1, "x")})
     assert [line.partition(":")[0] for line in proof.differing] == ["gone", "workflow_namespaces"]
@@ -90,3 +90,14 @@ def test_what_cannot_be_written_or_dumped_leaves_no_file(cluster: Cluster, tmp_p
     with pytest.raises(ClusterBrokenError, match="could not be dumped"):
         backup.take(cluster, tmp_path / "x.dump")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_that_stays_is_asked_more_than_once_and_says_why_it_ended(cluster: Cluster) -> None:
+    with session.opened(cluster) as asked:
+        assert asked.query("select 1; select 'a b'") == ["1", "a b"]
+        assert asked.query("select 1 where 1 = 2") == []
+        assert backup.tables(cluster.settings.db, asked.query) == backup.tables(cluster.settings.db, cluster.query)
+        for _ in range(2):  # it ended with the first
+            with pytest.raises(ClusterBrokenError) as refused:
+                asked.query("select nothing from nowhere")
+            assert "nowhere" in refused.value.seen
