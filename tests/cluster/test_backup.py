@@ -51,6 +51,17 @@ def test_it_is_whole_private_and_can_be_restored(cluster: Cluster, taken: tuple[
     assert len(cluster.query("select 1")) == 1, "the cluster's own database is as it was"
 
 
+def test_a_client_that_stays_is_asked_more_than_once_and_says_why_it_ended(cluster: Cluster) -> None:
+    with session.opened(cluster) as asked:
+        assert asked.query("select 1; select 'a b'") == ["1", "a b"]
+        assert asked.query("select 1 where 1 = 2") == []
+        assert backup.tables(cluster.settings.db, asked.query) == backup.tables(cluster.settings.db, cluster.query)
+        for _ in range(2):  # it ended with the first
+            with pytest.raises(ClusterBrokenError) as refused:
+                asked.query("select nothing from nowhere")
+            assert "nowhere" in refused.value.seen
+
+
 def test_a_row_more_or_another_value_is_seen(cluster: Cluster, taken: tuple[Backup, dict[str, Table]]) -> None:
     made, held = taken
     cluster.query("update workflow_namespaces set description = 'changed since' where name = 'default'")
@@ -90,14 +101,3 @@ def test_what_cannot_be_written_or_dumped_leaves_no_file(cluster: Cluster, tmp_p
     with pytest.raises(ClusterBrokenError, match="could not be dumped"):
         backup.take(cluster, tmp_path / "x.dump")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_client_that_stays_is_asked_more_than_once_and_says_why_it_ended(cluster: Cluster) -> None:
-    with session.opened(cluster) as asked:
-        assert asked.query("select 1; select 'a b'") == ["1", "a b"]
-        assert asked.query("select 1 where 1 = 2") == []
-        assert backup.tables(cluster.settings.db, asked.query) == backup.tables(cluster.settings.db, cluster.query)
-        for _ in range(2):  # it ended with the first
-            with pytest.raises(ClusterBrokenError) as refused:
-                asked.query("select nothing from nowhere")
-            assert "nowhere" in refused.value.seen
