@@ -158,7 +158,8 @@ def print_status(containers: Mapping[str, Container], project: str) -> None:
     table = Table("Service", "State", "Restarts", "Published", "Started", box=None, pad_edge=False)
     for service, container in sorted(containers.items()):
         published = ", ".join(container.published)
-        table.add_row(service, container.described, str(container.restarts), published, container.started_at[:19] + "Z")
+        started = "never" if container.status == "created" else container.started_at[:19] + "Z"
+        table.add_row(service, container.described, str(container.restarts), published, started)
     out.print(table)
 
 

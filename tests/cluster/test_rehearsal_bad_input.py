@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,8 +50,8 @@ def await_step(process: Any, db: str, step: str) -> None:
         time.sleep(0.005)
 
 
-def up_of_the_old(invoke: Invoke, db: str) -> None:
-    assert invoke("up", f"--db={db}", f"--image={names()[PREVIOUS].local}", APP_VERSION="0.1.0").code == 0
+def up_of_the_old(invoke: Invoke, db: str, *more: str) -> None:
+    assert invoke("up", f"--db={db}", f"--image={names()[PREVIOUS].local}", *more, APP_VERSION="0.1.0").code == 0
 
 
 def test_a_bootstrap_job_that_hangs_is_stopped_and_the_old_release_put_back(
@@ -85,6 +88,37 @@ def test_a_database_that_dies_during_the_backup_and_a_second_rehearsal_meanwhile
     assert [one["step"] for one in (journal(db) or {})["attempts"]][-1] == "back-up"
     again = invoke("rehearse", f"--db={db}", "--resume", "--yes", "--json")
     assert (again.code, again.data["verdict"]) == (0, "holds"), again.err
+    assert invoke("down", f"--db={db}").code == 0
+    assert not leftovers(client, db)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, with room for the preflight's demands and little more."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system that can be filled")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_backup_folder_that_fills_up_keeps_no_part_and_three_nodes_go_on_when_there_is_room(
+    invoke: Invoke, client: Any, db: str, small_disk: Path
+) -> None:
+    up_of_the_old(invoke, db, "--nodes=3")
+    process = start("rehearse", f"--db={db}", "--nodes=3", "--yes", f"--backups={small_disk}")
+    await_step(process, db, "drain-workers")
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 20_000))
+    ran = finish(process)
+    assert ran.code == 13, ran.out + ran.err
+    assert "No space left on device" in ran.out
+    assert "Verdict: UNKNOWN" in ran.out
+    assert list(small_disk.iterdir()) == [filler]
+    filler.unlink()
+    again = invoke("rehearse", f"--db={db}", "--resume", "--yes", "--json")
+    assert (again.code, again.data["verdict"], again.data["nodes"]) == (0, "holds", 3), again.err
+    assert [path.suffix for path in small_disk.iterdir()] == [".dump"]
     assert invoke("down", f"--db={db}").code == 0
     assert not leftovers(client, db)
 
