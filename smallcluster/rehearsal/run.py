@@ -24,9 +24,10 @@ from smallcluster.rehearsal.journal import Done, Journal, Work
 from smallcluster.rehearsal.plan import STEPS, WAY_BACK, Plan, Planned
 from smallcluster.rehearsal.prober import Kind, Outage, Prober, Stretch
 from smallcluster.rehearsal.result import RehearsalReport
-from smallcluster.rehearsal.steps import WORK, World
+from smallcluster.rehearsal.steps import WORK
 from smallcluster.rehearsal.way_back import WayBack
 from smallcluster.rehearsal.workload import OPERATIONS, Workload
+from smallcluster.rehearsal.world import World
 from smallcluster.verdicts import Finding, Verdict
 from smallcluster.visits import Visit
 

@@ -12,7 +12,7 @@ from smallcluster.containers import BALANCER, ONE_OFF_LABEL, PROJECT_LABEL
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
     from smallcluster.rehearsal.journal import Journal
-    from smallcluster.rehearsal.steps import World
+    from smallcluster.rehearsal.world import World
 
 READY_SECONDS = 60.0
 

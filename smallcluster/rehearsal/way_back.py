@@ -12,8 +12,8 @@ from smallcluster import render, waiting
 from smallcluster.cluster import UP_DEADLINE
 from smallcluster.containers import ONE_OFF_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
-from smallcluster.rehearsal import backup, steps
-from smallcluster.rehearsal.steps import Say, World
+from smallcluster.rehearsal import backup, proofs, window
+from smallcluster.rehearsal.world import Say, World
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
@@ -41,17 +41,17 @@ class WayBack:
         world = self.world
         return {
             "write-on-new": self._write,
-            "drain-again": lambda say: steps.drain_workers(world, say),
-            "stop-scheduler-again": lambda say: steps.stop_scheduler(world, say),
-            "close-again": lambda say: steps.close_balancer(world, say),
-            "stop-new-nodes": lambda say: steps.stop_nodes(world, say),
+            "drain-again": lambda say: window.drain_workers(world, say),
+            "stop-scheduler-again": lambda say: window.stop_scheduler(world, say),
+            "close-again": lambda say: window.close_balancer(world, say),
+            "stop-new-nodes": lambda say: window.stop_nodes(world, say),
             "keep-upgraded": self._keep,
             "restore": self._restore,
-            "old-bootstrap": lambda say: steps.bootstrap(world, say, "old-bootstrap"),
-            "start-old-nodes": lambda say: steps.start_nodes(world, say),
-            "open-again": lambda say: steps.open_balancer(world, say),
-            "start-workers-again": lambda say: steps.start_workers(world, say),
-            "start-old-scheduler": lambda say: steps.start_scheduler(world, say),
+            "old-bootstrap": lambda say: window.bootstrap(world, say, "old-bootstrap"),
+            "start-old-nodes": lambda say: window.start_nodes(world, say),
+            "open-again": lambda say: window.open_balancer(world, say),
+            "start-workers-again": lambda say: window.start_workers(world, say),
+            "start-old-scheduler": lambda say: window.start_scheduler(world, say),
             "compare-back": self._compare,
         }
 
@@ -68,7 +68,7 @@ class WayBack:
     def _keep(self, say: Say) -> list[str]:
         """Copy the upgraded database's volume, its database stopped, and see that the copy is as large."""
         cluster, facts = self.world.before, self.world.facts
-        steps.stop(cluster, ["database"])
+        window.stop(cluster, ["database"])
         data = _data_volume(cluster)
         if facts.kept_volume:  # of a run that was killed: nobody knows how much of it is there
             _without(lambda: cluster.client.volumes.get(facts.kept_volume).remove(force=True))
@@ -130,7 +130,7 @@ class WayBack:
             f"given up: {len(lost)} acknowledged runs that came after it ({', '.join(lost)}), and whatever was "
             "completed since; operations.jsonl has each",
             f"the upgraded data is kept in the volume {self.world.facts.kept_volume}",
-            steps.ran_alone(self.world),
+            proofs.ran_alone(self.world),
         ]
 
 

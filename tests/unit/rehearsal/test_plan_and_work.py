@@ -12,7 +12,7 @@ import pytest
 from support.made import answer
 
 from smallcluster.rehearsal import plan as plans
-from smallcluster.rehearsal import steps, worker, workload
+from smallcluster.rehearsal import steps, window, worker, workload
 from smallcluster.rehearsal.journal import Work
 from smallcluster.rehearsal.plan import STEPS, Plan
 from smallcluster.rehearsal.workload import Workload, changed
@@ -129,7 +129,7 @@ def test_what_was_acknowledged_before_the_kill_is_recalled(tmp_path: Path) -> No
 
 def test_the_maintenance_answer_names_no_node(tmp_path: Path) -> None:
     path = tmp_path / "nginx.conf"
-    path.write_text(steps.maintenance_conf())
+    path.write_text(window.maintenance_conf())
     seen = nginx.read(path)
     assert (seen.proxied, dict(seen.upstreams)) == ([], {})
     assert "return 503" in path.read_text()
