@@ -138,18 +138,6 @@ def nothing_running(invoke: Invoke, db: str, client: Any) -> Iterator[None]:
     assert not left
 
 
-@pytest.fixture
-def local_env() -> Iterator[Path]:
-    """env/local.env for one test; a person's own file is put back."""
-    path = CHECKOUT / "env" / "local.env"
-    before = path.read_text() if path.exists() else None
-    yield path
-    if before is None:
-        path.unlink(missing_ok=True)
-    else:
-        path.write_text(before)
-
-
 def leftovers(client: Any, db: str) -> list[str]:
     """Everything of this checkout's cluster that the engine still has."""
     mine = {"label": f"com.docker.compose.project={project_name(Database(db))}"}

@@ -72,9 +72,8 @@ def test_a_terminal_that_goes_away_leaves_no_cluster(client: Any, db: str) -> No
 
 
 @pytest.mark.once
-def test_a_cluster_without_its_redis_is_broken(invoke: Invoke, client: Any, db: str, local_env: Path) -> None:
-    local_env.write_text("REDIS_HOST=nowhere\n")
-    ran = invoke("smoke", f"--db={db}", "--json")
+def test_a_cluster_without_its_redis_is_broken(invoke: Invoke, client: Any, db: str) -> None:
+    ran = invoke("smoke", f"--db={db}", "--json", REDIS_HOST="nowhere")
     assert ran.code == 10
     assert ran.checks()["nodes-reach-redis"] == "broken"
     assert ran.checks()["nodes-ready"] == "holds"
@@ -178,11 +177,8 @@ def test_a_killed_run_is_found_and_can_be_taken_away(invoke: Invoke, client: Any
 
 
 @pytest.mark.once
-def test_a_node_that_refuses_to_start_is_told_with_its_own_words(
-    invoke: Invoke, client: Any, db: str, local_env: Path
-) -> None:
-    local_env.write_text("DW_AUTH_DRIVER=nonsense\n")
-    ran = invoke("smoke", f"--db={db}")
+def test_a_node_that_refuses_to_start_is_told_with_its_own_words(invoke: Invoke, client: Any, db: str) -> None:
+    ran = invoke("smoke", f"--db={db}", DW_AUTH_DRIVER="nonsense")
     assert ran.code == 10, ran.err
     assert "did not come up: exited with status" in ran.out
     assert "Evidence: " in ran.out
@@ -191,9 +187,8 @@ def test_a_node_that_refuses_to_start_is_told_with_its_own_words(
     assert not leftovers(client, db)
 
 
-def test_a_bootstrap_that_fails_is_told(invoke: Invoke, client: Any, db: str, local_env: Path) -> None:
-    local_env.write_text("DB_PORT=1\nDW_BOOTSTRAP_RETRIES=1\nDW_BOOTSTRAP_DELAY_SECONDS=0\n")
-    ran = invoke("up", f"--db={db}")
+def test_a_bootstrap_that_fails_is_told(invoke: Invoke, client: Any, db: str) -> None:
+    ran = invoke("up", f"--db={db}", DB_PORT="1", DW_BOOTSTRAP_RETRIES="1", DW_BOOTSTRAP_DELAY_SECONDS="0")
     assert ran.code == 10, ran.err
     assert "bootstrap did not come up: exited with status 1" in ran.err
     logs = re.search(r"read (\S+/logs)", ran.err)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +29,16 @@ ENVIRONMENT = {
 PORTS = {"mysql": 3306, "pgsql": 5432, "redis": 6379}
 
 
+@dataclass(frozen=True)
+class Outside:
+    """The services' containers, and the variables that lead a cluster to them."""
+
+    containers: Sequence[Any]
+    variables: Mapping[str, str]
+
+
 @pytest.fixture
-def outside(client: Any, db: str, local_env: Path) -> Iterator[dict[str, Any]]:
+def outside(client: Any, db: str) -> Iterator[Outside]:
     """Both services in containers of the test's own, published where the cluster's nodes can reach them."""
     subnet = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
     gateway = str(next(ip_network(subnet).hosts()))  # what host.docker.internal stands for in a container
@@ -43,18 +51,18 @@ def outside(client: Any, db: str, local_env: Path) -> Iterator[dict[str, Any]]:
             )
             made.reload()
             started[service] = (made, made.ports[port][0]["HostPort"])
-        local_env.write_text(
-            f"DB_HOST=host.docker.internal\nDB_PORT={started[db][1]}\nDB_DATABASE=theirs\nDB_USERNAME=us\nDB_PASSWORD=of-theirs\n"
-            f"REDIS_HOST=host.docker.internal\nREDIS_PORT={started['redis'][1]}\n"
-        )
-        yield {service: made for service, (made, _) in started.items()}
+        host = "host.docker.internal"
+        database = {"DB_HOST": host, "DB_PORT": started[db][1], "DB_DATABASE": "theirs", "DB_USERNAME": "us",
+                    "DB_PASSWORD": "of-theirs"}  # fmt: skip
+        redis = {"REDIS_HOST": host, "REDIS_PORT": started["redis"][1]}
+        yield Outside([made for made, _ in started.values()], database | redis)
     finally:
         for made, _ in started.values():
             made.remove(force=True, v=True)
 
 
-def test_a_cluster_over_services_outside_of_it(invoke: Invoke, client: Any, db: str, outside: dict[str, Any]) -> None:
-    ran = invoke("smoke", f"--db={db}", "--keep", "--json")
+def test_a_cluster_over_services_outside_of_it(invoke: Invoke, client: Any, db: str, outside: Outside) -> None:
+    ran = invoke("smoke", f"--db={db}", "--keep", "--json", **outside.variables)
     assert ran.code == 11, ran.err
     assert set(containers(client, db)) == {"bootstrap", "server-a", "server-b", "balancer", "scheduler"}
     open_questions = {check for check, verdict in ran.checks().items() if verdict != "holds"}
@@ -65,21 +73,20 @@ def test_a_cluster_over_services_outside_of_it(invoke: Invoke, client: Any, db: 
     causes = {one["check"]: one["cause"] for one in ran.data["checks"]}
     assert "database and redis outside of this cluster" in causes["private-services"]
     assert "a database of the cluster's own" in causes["closed-run-is-pruned"]
-    assert invoke("bootstrap", f"--db={db}").code == 0
-    down = invoke("down", f"--db={db}")
+    assert invoke("bootstrap", f"--db={db}", **outside.variables).code == 0
+    down = invoke("down", f"--db={db}", **outside.variables)
     assert (down.code, leftovers(client, db)) == (0, [])
-    for one in outside.values():
+    for one in outside.containers:
         one.reload()
         assert one.status == "running"
 
 
 @pytest.mark.once
 def test_a_database_that_refuses_the_password_is_told_in_its_own_words(
-    invoke: Invoke, client: Any, db: str, outside: dict[str, Any], local_env: Path
+    invoke: Invoke, client: Any, db: str, outside: Outside
 ) -> None:
-    told = local_env.read_text().replace("of-theirs", "of-nobody")
-    local_env.write_text(f"{told}DW_BOOTSTRAP_RETRIES=1\n")
-    ran = invoke("up", f"--db={db}")
+    wrong = {"DB_PASSWORD": "of-nobody", "DW_BOOTSTRAP_RETRIES": "1"}
+    ran = invoke("up", f"--db={db}", **outside.variables | wrong)
     assert ran.code == 10, ran.err
     assert "bootstrap did not come up" in ran.err
     assert "password authentication failed" in ran.err
@@ -88,11 +95,8 @@ def test_a_database_that_refuses_the_password_is_told_in_its_own_words(
 
 
 @pytest.mark.once
-def test_a_redis_that_refuses_the_password_is_a_broken_rule(
-    invoke: Invoke, db: str, outside: dict[str, Any], local_env: Path
-) -> None:
-    local_env.write_text(f"{local_env.read_text()}REDIS_PASSWORD=of-nobody\n")
-    ran = invoke("smoke", f"--db={db}", "--json")
+def test_a_redis_that_refuses_the_password_is_a_broken_rule(invoke: Invoke, db: str, outside: Outside) -> None:
+    ran = invoke("smoke", f"--db={db}", "--json", **outside.variables, REDIS_PASSWORD="of-nobody")
     assert ran.code == 10, ran.err
     assert ran.checks()["nodes-reach-redis"] == "broken"
     assert ran.checks()["nodes-ready"] == "holds"
