@@ -202,7 +202,7 @@ def rehearse(
 
 @task(help={"db": f"{_DB} (default: both)", "json": _JSON, "debug": _DEBUG})
 def status(_: Context, db: str = "", json: bool = False, debug: bool = False) -> None:
-    """Show what runs: states, health, restarts, addresses."""
+    """Show what runs: states, health, restarts, addresses; and what was left behind."""
     verbs.status(db=db, json=json, debug=debug)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from smallcluster import asked, engine, files, locks, people
 from smallcluster.containers import read_containers
 from smallcluster.errors import AskedWronglyError, ExitCode
+from smallcluster.paths import STATE
 from smallcluster.progress import Progress
 from smallcluster.settings import Database, Settings, database_named, nodes_asked, project_name
 
@@ -234,6 +235,7 @@ def status(*, db: str, json: bool, debug: bool) -> None:
     def body() -> ExitCode:
         from dataclasses import asdict
 
+        from smallcluster.left_behind import left_behind
         from smallcluster.report import console
 
         client = engine.connect()
@@ -246,7 +248,7 @@ def status(*, db: str, json: bool, debug: bool) -> None:
             asked.put(jsonlib.dumps(data, indent=2))
             return ExitCode.HOLDS
         for name, containers in found.items():
-            console.print_status(containers, project_name(name))
+            console.print_status(containers, project_name(name), left_behind(client, name, STATE / name.value))
         return ExitCode.HOLDS
 
     people.run(body, debug=debug, as_json=json)

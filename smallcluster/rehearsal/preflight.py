@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from smallcluster import files
 from smallcluster.errors import AskedWronglyError, ClusterBrokenError
+from smallcluster.left_behind import BACKUPS
 from smallcluster.rehearsal import backup
 from smallcluster.rehearsal import plan as plans
 from smallcluster.rehearsal.plan import Plan
@@ -55,7 +56,7 @@ def make_plan(before: Cluster, after: Cluster, wishes: Wishes) -> Plan:
         database=before.settings.db.value, nodes=before.settings.nodes, from_image=one.ref, from_id=one.id,
         from_version=one.version, to_image=other.ref, to_id=other.id, to_version=other.version,
         world=plans.world_of(before), rollback=wishes.rollback, on_failure_rollback=wishes.on_failure == "rollback",
-        backups=str(Path(wishes.backups).absolute() if wishes.backups else before.settings.folder / "backups"),
+        backups=str(Path(wishes.backups).absolute() if wishes.backups else before.settings.folder / BACKUPS),
         bootstrap_seconds=_seconds(wishes.bootstrap_seconds),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from smallcluster import render, waiting
 from smallcluster.cluster import UP_DEADLINE
 from smallcluster.containers import ONE_OFF_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from smallcluster.errors import ClusterBrokenError, MachineCannotError
+from smallcluster.left_behind import upgraded_volume
 from smallcluster.rehearsal import backup, proofs, window
 from smallcluster.rehearsal.world import Say, World
 
@@ -72,7 +73,7 @@ class WayBack:
         data = _data_volume(cluster)
         if facts.kept_volume:  # of a run that was killed: nobody knows how much of it is there
             _without(lambda: cluster.client.volumes.get(facts.kept_volume).remove(force=True))
-        facts.kept_volume = f"{cluster.settings.project}_upgraded-{time.strftime('%Y%m%d-%H%M%S')}"
+        facts.kept_volume = upgraded_volume(cluster.settings.project, time.strftime("%Y%m%d-%H%M%S"))
         self.world.journal.save()
         say(f"copying {data} to {facts.kept_volume}")
         cluster.client.volumes.create(facts.kept_volume, labels={PROJECT_LABEL: cluster.settings.project})

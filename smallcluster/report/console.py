@@ -147,20 +147,25 @@ def _short(digest: str) -> str:
     return f"{head}sha256:{rest[:16]}"
 
 
-def print_status(containers: Mapping[str, Container], project: str) -> None:
-    """The containers as a table."""
+def print_status(containers: Mapping[str, Container], project: str, left: Sequence[str]) -> None:
+    """The containers as a table, and what was left behind in sentences."""
+    if containers:
+        _print_containers(containers)
+    else:
+        console().print(f"No container of {project} is there.", markup=False)
+    for sentence in left:
+        console().print(sentence, markup=False, soft_wrap=True)
+
+
+def _print_containers(containers: Mapping[str, Container]) -> None:
     from rich.table import Table
 
-    out = console()
-    if not containers:
-        out.print(f"Nothing of {project} is there.", markup=False)
-        return
     table = Table("Service", "State", "Restarts", "Published", "Started", box=None, pad_edge=False)
     for service, container in sorted(containers.items()):
         published = ", ".join(container.published)
         started = "never" if container.status == "created" else container.started_at[:19] + "Z"
         table.add_row(service, container.described, str(container.restarts), published, started)
-    out.print(table)
+    console().print(table)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def test_an_image_whose_migration_fails_leaves_the_old_release_on_its_own_data(
     failed = {one["step"]: one["problem"] for one in ran.data["steps"] if one["problem"]}
     assert failed.keys() == {"bootstrap"}
     assert "does not take the migration" in failed["bootstrap"]["seen"]
+    told = invoke("status", f"--db={db}").out
+    assert "docker volume rm" in told
+    assert re.search(r"Kept: \d+ backups, [\d.]+ MB, in /", told)
+    assert "is not over" not in told
     assert invoke("smoke", f"--db={db}", APP_VERSION="0.1.0").code == 0
     assert invoke("down", f"--db={db}").code == 0
     assert not leftovers(client, db)

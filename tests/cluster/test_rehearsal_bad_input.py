@@ -115,6 +115,7 @@ def test_a_backup_folder_that_fills_up_keeps_no_part_and_three_nodes_go_on_when_
     assert "No space left on device" in ran.out
     assert "Verdict: UNKNOWN" in ran.out
     assert list(small_disk.iterdir()) == [filler]
+    assert f"A rehearsal is not over: `invoke rehearse --db={db} --resume`" in invoke("status", f"--db={db}").out
     filler.unlink()
     again = invoke("rehearse", f"--db={db}", "--resume", "--yes", "--json")
     assert (again.code, again.data["verdict"], again.data["nodes"]) == (0, "holds", 3), again.err
