@@ -48,8 +48,10 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, close what is idle, and let what runs finish: over as soon as it has, not a tenth later."""
-        for accepting in (*self.servers, *(sockets or [])):
-            accepting.close()
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
