@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -341,15 +340,13 @@ class Cluster:
         return [line for line in text.splitlines() if line]
 
     @contextmanager
-    def another_database(self, name: str = "") -> Iterator[str]:
-        """One more, empty database in the same server, by its name; dropped afterwards. Raises as `query` does.
+    def another_database(self, name: str) -> Iterator[str]:
+        """One more, empty database in the same server, dropped afterwards; gives its name. Raises as `query` does.
 
-        Where a name is given, what a run that was killed has left under it is dropped before.
+        What a run that was killed has left under that name is dropped before.
         """
         settings = self.settings
-        if name:
-            self._in_database(database.dropping_command(settings.db, name))
-        name = name or f"smoke_{secrets.token_hex(4)}"
+        self._in_database(database.dropping_command(settings.db, name))
         with interrupts.deferred():
             self._in_database(database.making_command(settings.db, name, settings.value("DB_USERNAME")))
         try:

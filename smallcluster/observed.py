@@ -35,7 +35,7 @@ class Observed(Protocol):
         """Run one SQL statement as the application's user; a line per row, its columns separated by tabs."""
         ...
 
-    def another_database(self) -> AbstractContextManager[str]:
+    def another_database(self, name: str) -> AbstractContextManager[str]:
         """Make one more, empty database in the same server for as long as it is needed, and give its name."""
         ...
 

@@ -59,9 +59,9 @@ class Target:
         """Not to be had."""
         return _out_of_reach(f"the database ({sql})")
 
-    def another_database(self) -> AbstractContextManager[str]:
+    def another_database(self, name: str) -> AbstractContextManager[str]:
         """Not to be had."""
-        return _out_of_reach("the database")
+        return _out_of_reach(f"the database ({name})")
 
     def further_node(self, environment: Mapping[str, str], purpose: str) -> AbstractContextManager[FurtherNode]:
         """Not to be had."""

@@ -15,6 +15,8 @@ START_SECONDS = 30.0
 NOTICE_SECONDS = 10.0
 """How long a node that has lost its database may still say that it is ready."""
 LOOK_SECONDS = 0.1
+UNMIGRATED = "smoke_unmigrated"
+"""The empty database's name: always this one, so that the next smoke drops what a killed one has left."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _when(node: FurtherNode, there: Callable[[int | None], bool], patience: floa
 def unmigrated(live: Live) -> Unmigrated:
     """Start a further node over a database that no bootstrap has touched."""
     with (
-        live.cluster.another_database() as name,
+        live.cluster.another_database(UNMIGRATED) as name,
         live.cluster.further_node({"DB_DATABASE": name}, "smoke-unmigrated") as node,
     ):
         deadline = time.monotonic() + START_SECONDS

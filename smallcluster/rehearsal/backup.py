@@ -188,7 +188,7 @@ def tables(kind: Database, query: Query, listed: Sequence[str] | None = None) ->
     return {table: Table(int(rows), checksum.partition("\t")[2]) for table, rows, checksum in pairs}
 
 
-def prove(cluster: Cluster, backup: Backup, expected: Mapping[str, Table], scratch: str = "") -> Proof:
+def prove(cluster: Cluster, backup: Backup, expected: Mapping[str, Table], scratch: str) -> Proof:
     """Restore a backup into a scratch database, and compare it with what was there when it was taken."""
     began = time.monotonic()
     with cluster.another_database(scratch) as name:

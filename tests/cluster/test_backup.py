@@ -45,7 +45,7 @@ def test_it_is_whole_private_and_can_be_restored(cluster: Cluster, taken: tuple[
     assert held["workflow_runs"].rows > 200
     assert made.size == made.path.stat().st_size > 10_000
     assert made.path.stat().st_mode & 0o777 == 0o600
-    proof = backup.prove(cluster, made, held)
+    proof = backup.prove(cluster, made, held, "proof")
     assert proof.differing == ()
     assert proof.tables == held
     assert len(cluster.query("select 1")) == 1, "the cluster's own database is as it was"
@@ -62,12 +62,19 @@ def test_a_client_that_stays_is_asked_more_than_once_and_says_why_it_ended(clust
             assert "nowhere" in refused.value.seen
 
 
+def test_a_database_that_a_killed_run_left_is_dropped_before_it_is_made_anew(cluster: Cluster) -> None:
+    with cluster.another_database("left") as name:
+        cluster.query("create table from_before (one integer)", name)
+        with cluster.another_database("left"):
+            assert backup.table_names(cluster.settings.db, lambda sql: cluster.query(sql, name)) == []
+
+
 def test_a_row_more_or_another_value_is_seen(cluster: Cluster, taken: tuple[Backup, dict[str, Table]]) -> None:
     made, held = taken
     cluster.query("update workflow_namespaces set description = 'changed since' where name = 'default'")
     now = backup.tables(cluster.settings.db, cluster.query)
     assert {name for name in held if now[name] != held[name]} == {"workflow_namespaces"}
-    proof = backup.prove(cluster, made, now | {"gone": Table(1, "x")})
+    proof = backup.prove(cluster, made, now | {"gone": Table(1, "x")}, "proof")
     assert [line.partition(":")[0] for line in proof.differing] == ["gone", "workflow_namespaces"]
     assert "no such table restored" in proof.differing[0]
 
