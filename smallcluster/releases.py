@@ -61,10 +61,11 @@ def load(name: str) -> Release:
 
 
 def lay_out(name: str, context: Path) -> None:
-    """Fill the build context of a release's image: what is changed, and the names of what is not there."""
+    """Fill the build context of a release's image: what is changed, the names of what is not there, its version."""
     release = load(name)
     for file, text in release.changed().items():
         path = context / "changed" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (context / "absent").write_text("".join(f"{file}\n" for file in release.absent))
+    (context / "version").write_text(release.version)

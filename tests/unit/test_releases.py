@@ -42,6 +42,7 @@ def test_nothing_of_what_is_new_is_left_in_the_one_before() -> None:
 def test_the_context_of_its_image(tmp_path: Path) -> None:
     releases.lay_out(PREVIOUS, tmp_path)
     assert (tmp_path / "absent").read_text() == "migrations/versions/v0005_retention_mode.py\n"
+    assert (tmp_path / "version").read_text() == "0.1.0"
     assert (tmp_path / "changed" / "store" / "namespaces.py").is_file()
 
 
