@@ -150,9 +150,9 @@ class Cluster:
                 then=f"`invoke down --db={self.settings.db.value}`, then repeat the command.",
             )
 
-    def routes(self) -> dict[str, str]:
+    def routes(self, found: Mapping[str, Container] | None = None) -> dict[str, str]:
         """The base URL of the balancer and of each node that publishes a port now (ports change on restart)."""
-        found = self.containers()
+        found = self.containers() if found is None else found
         urls = {name: found[name].url for name in (BALANCER, *self.settings.node_names) if name in found}
         return {name: url for name, url in urls.items() if url}
 

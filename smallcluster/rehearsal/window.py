@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -222,17 +222,17 @@ def start_nodes(world: World, say: Say) -> list[str]:
     if world.making is not None:
         world.making.result()
     _start(world.after, world.nodes)
-    routes = world.after.routes()
-    waiting.until_none(
-        "every new node is ready", lambda: world.after.unready(world.nodes, routes), deadline=60, say=say
-    )
     found = world.after.containers()
+    routes = world.after.routes(found)
     other = [
         name for name, one in found.items() if name in world.nodes and one.image_id != world.after.image_for(name).id
     ]
     if other:
         raise ClusterBrokenError("A node of another image runs.", seen=", ".join(other), then="invoke status")
-    told, wanted = _versions(world), world.after.settings.value("APP_VERSION")
+    waiting.until_none(
+        "every new node is ready", lambda: world.after.unready(world.nodes, routes), deadline=60, say=say
+    )
+    told, wanted = _versions(world, routes), world.after.settings.value("APP_VERSION")
     if wanted and set(told.values()) != {wanted}:
         raise ClusterBrokenError(
             f"A node does not say that it is {wanted}.", seen=", ".join(f"{name}: {one}" for name, one in told.items()),
@@ -241,9 +241,9 @@ def start_nodes(world: World, say: Say) -> list[str]:
     return [f"{name}: {world.after.images['server'].ref}, version {told[name]}, ready" for name in world.nodes]
 
 
-def _versions(world: World) -> dict[str, str]:
+def _versions(world: World, routes: Mapping[str, str]) -> dict[str, str]:
     """What each node says that it is, asked as a worker."""
-    routes, value = world.after.routes(), world.after.settings.value
+    value = world.after.settings.value
     apis = {name: prober.api_for(name, routes[name], value, world.kept.exchange) for name in world.nodes}
     answers = {name: api.get("/api/cluster/info", "worker").body for name, api in apis.items()}
     return {name: text(body.get("version")) for name, body in answers.items()}
