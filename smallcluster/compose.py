@@ -47,6 +47,11 @@ class Piped:
         """What it writes."""
         return self.process.stdout
 
+    def kill(self) -> None:
+        """End it at once, with its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def finished(self) -> tuple[str, int]:
         """Wait for its end: the end of what it said on its standard error, and its status."""
         status = self.process.wait()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import select
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,13 +14,15 @@ from typing import TYPE_CHECKING
 
 from smallcluster import database
 from smallcluster.errors import ClusterBrokenError
+from smallcluster.rehearsal import backup
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
     from smallcluster.compose import Piped
 
-DEADLINE = 7200.0
-"""Seconds after which a client is ended, whatever it does."""
+ANSWER_SECONDS = backup.DEADLINE
+"""How long one answer may take: checksums of every table are asked for, beside a dump that may take as long."""
+_CHUNK = 1 << 16
 
 
 @dataclass
@@ -26,23 +31,38 @@ class Session:
 
     cluster: Cluster
     client: Piped
+    patience: float = ANSWER_SECONDS
 
     def query(self, sql: str) -> list[str]:
-        """Run SQL; a line per row, tabs between columns. Raises ClusterBrokenError if it is refused, or dies."""
+        """Run SQL; a line per row, tabs between columns. Raises ClusterBrokenError if refused or not answered."""
         assert self.client.stdin is not None  # noqa: S101 - it was asked for below
-        assert self.client.stdout is not None  # noqa: S101 - as ever
         end = f"end-{secrets.token_hex(6)}"
         with suppress(BrokenPipeError):  # it has ended: what it said comes below
             self.client.stdin.write(f"{sql};\nselect '{end}';\n".encode())
             self.client.stdin.flush()
-        rows: list[str] = []
-        for line in self.client.stdout:
-            row = line.decode(errors="replace").rstrip("\n")
-            if row == end:
-                return [one for one in rows if one]
-            rows.append(row)
+        told = self._told_until(f"{end}\n".encode())
+        return [row for row in told.decode(errors="replace").split("\n") if row and row != end]
+
+    def _told_until(self, mark: bytes) -> bytes:
+        assert self.client.stdout is not None  # noqa: S101 - as ever
+        told, until = b"", time.monotonic() + self.patience
+        while not told.endswith(mark):
+            if not select.select([self.client.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
+                self.client.kill()  # what it says later answers nothing any more
+                raise ClusterBrokenError(
+                    f"The database did not answer within {self.patience:g} s.",
+                    why="it hangs, or waits for a lock that somebody holds.",
+                    then="look with `invoke logs --service=database`.",
+                )
+            part = os.read(self.client.stdout.fileno(), _CHUNK)
+            if not part:
+                raise self._ended()
+            told += part
+        return told
+
+    def _ended(self) -> ClusterBrokenError:
         words, status = self.client.finished()
-        raise ClusterBrokenError(
+        return ClusterBrokenError(
             "The database refused a statement, or stopped.",
             seen=self.cluster.redacted(words) or f"its client ended with status {status}",
             then="look with `invoke logs --service=database`.",
@@ -50,10 +70,10 @@ class Session:
 
 
 @contextmanager
-def opened(cluster: Cluster) -> Iterator[Session]:
-    """A session with the application's database, for as long as the block runs."""
+def opened(cluster: Cluster, lasts: float) -> Iterator[Session]:
+    """A session with the application's database, for as long as the block runs, but no more than so many seconds."""
     command = ("exec", "-T", "database", *database.session_command(cluster.settings.db))
-    with cluster.compose.piped(*command, deadline=DEADLINE, stdin=subprocess.PIPE) as client:
+    with cluster.compose.piped(*command, deadline=lasts, stdin=subprocess.PIPE) as client:
         assert client.stdin is not None  # noqa: S101 - it was asked for
         try:
             yield Session(cluster, client)

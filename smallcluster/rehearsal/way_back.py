@@ -105,7 +105,7 @@ class WayBack:
             raise RuntimeError("the upgraded data must be kept, and a backup be there, before anything is removed")
         backup.verify(copy)
         render.render_env(cluster.settings)
-        self.world.session = None  # its client ends with the database's container
+        self.world.hang_up()  # its client would end with the database's container
         _fresh_database(cluster, say)
         say("restoring the backup")
         backup.restore(cluster, copy, cluster.settings.value("DB_DATABASE"))

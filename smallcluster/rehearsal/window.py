@@ -108,8 +108,12 @@ def back_up(world: World, _: Say) -> list[str]:
     with ThreadPoolExecutor(max_workers=1) as beside:  # nothing writes: both see the same
         with interrupts.deferred():  # threads are born here
             reading = beside.submit(backup.tables, world.before.settings.db, world.query, facts.tables)
-        copy = backup.take(world.before, path)
-        facts.held = reading.result()
+        try:
+            copy = backup.take(world.before, path)
+            facts.held = reading.result()
+        except BaseException:
+            world.hang_up()  # or its answer would be waited for, which may never come
+            raise
     facts.copy = copy
     rows = sum(table.rows for table in facts.held.values())
     return [f"{copy.path}: {copy.size} bytes, SHA-256 {copy.sha256}",

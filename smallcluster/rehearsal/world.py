@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smallcluster import interrupts
-from smallcluster.rehearsal import ran, session
+from smallcluster.rehearsal import backup, ran, session
 
 if TYPE_CHECKING:
     from smallcluster.cluster import Cluster
@@ -44,8 +44,15 @@ class World:
     def query(self, sql: str) -> list[str]:
         """Run SQL in the application's database, by a client that stays. Raises ClusterBrokenError where it can't."""
         if self.session is None:
-            self.session = self.ending.enter_context(session.opened(self.after))
+            window = self.journal.plan.bootstrap_seconds + 2 * backup.DEADLINE
+            self.session = self.ending.enter_context(session.opened(self.after, window))
         return self.session.query(sql)
+
+    def hang_up(self) -> None:
+        """End that client, whatever it waits for; the next question gets another one."""
+        if self.session is not None:
+            self.session.client.kill()
+        self.session = None
 
     def settle_making(self) -> None:
         """Wait for what goes on beside the steps, however it ends: a teardown must not run beside it."""

@@ -52,7 +52,7 @@ def test_it_is_whole_private_and_can_be_restored(cluster: Cluster, taken: tuple[
 
 
 def test_a_client_that_stays_is_asked_more_than_once_and_says_why_it_ended(cluster: Cluster) -> None:
-    with session.opened(cluster) as asked:
+    with session.opened(cluster, 60) as asked:
         assert asked.query("select 1; select 'a b'") == ["1", "a b"]
         assert asked.query("select 1 where 1 = 2") == []
         assert backup.tables(cluster.settings.db, asked.query) == backup.tables(cluster.settings.db, cluster.query)
@@ -60,6 +60,16 @@ def test_a_client_that_stays_is_asked_more_than_once_and_says_why_it_ended(clust
             with pytest.raises(ClusterBrokenError) as refused:
                 asked.query("select nothing from nowhere")
             assert "nowhere" in refused.value.seen
+
+
+def test_a_client_that_gets_no_answer_says_so_and_is_not_asked_again(cluster: Cluster, db: str) -> None:
+    sleeps = "select sleep(20)" if db == "mysql" else "select pg_sleep(20)"
+    with session.opened(cluster, 60) as asked:
+        asked.patience = 0.5
+        with pytest.raises(ClusterBrokenError, match=r"did not answer within 0\.5 s"):
+            asked.query(sleeps)
+        with pytest.raises(ClusterBrokenError, match="refused a statement, or stopped"):
+            asked.query("select 1")
 
 
 def test_a_database_that_a_killed_run_left_is_dropped_before_it_is_made_anew(cluster: Cluster) -> None:
