@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +80,21 @@ def test_a_database_that_a_killed_run_left_is_dropped_before_it_is_made_anew(clu
         cluster.query("create table from_before (one integer)", name)
         with cluster.another_database("left"):
             assert backup.table_names(cluster.settings.db, lambda sql: cluster.query(sql, name)) == []
+
+
+def test_a_login_that_is_cut_off_does_not_hold_a_scratch_database_up_for_long(cluster: Cluster, db: str) -> None:
+    if db == "mysql":
+        pytest.skip("MySQL drops databases whoever logs in")
+    found = cluster.container("database")
+    assert found is not None
+    words = b"user\0somebody\0database\0postgres\0\0"
+    with socket.create_connection((found.address, 5432), timeout=5) as login:
+        login.sendall(struct.pack("!II", 8 + len(words), 3 << 16) + words)
+        assert login.recv(1) == b"R", "it asks for a password, and waits"
+        began = time.monotonic()
+        with cluster.another_database("left"):
+            pass
+        assert time.monotonic() - began < 30
 
 
 def test_a_row_more_or_another_value_is_seen(cluster: Cluster, taken: tuple[Backup, dict[str, Table]]) -> None:
