@@ -21,10 +21,13 @@ from refserver.harness import TOKEN, Client, Cluster, Reply
 pytestmark = pytest.mark.refserver
 
 
+LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopqrstuv")
+
+
 @pytest.fixture
 def space(cluster: Cluster) -> str:
-    """A namespace of the test's own."""
-    name = f"ns-{uuid.uuid4().hex[:8]}"
+    """A namespace of the test's own. In letters that no test asks for: its name is a part of the ids."""
+    name = f"ns-{uuid.uuid4().hex[:8].translate(LETTERS)}"
     assert cluster.a.post("/namespaces", name=name).status == 201
     return name
 
