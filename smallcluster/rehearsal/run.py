@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smallcluster import evidence, lifecycle, smoke, visits
+from smallcluster import evidence, lifecycle, smoke, visits, waiting
 from smallcluster.api import Api
 from smallcluster.cluster import Standing
 from smallcluster.containers import BALANCER
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from smallcluster.progress import Progress
 
 Say = Callable[[str], None]
+LOOK_SECONDS = 30.0
+"""How long the engine may take to see that the balancer serves again: it looks every 5 s (compose/cluster.yaml)."""
 
 
 @dataclass
@@ -142,7 +144,7 @@ class Rehearsal:
             self._back(world)
 
     def _forward(self, world: World, step: str, say: Say) -> list[str]:
-        seen = self._smoke(self.after) if step == "smoke" else WORK[step](world, say)
+        seen = self._smoke(self.after, say) if step == "smoke" else WORK[step](world, say)
         if step == "stop-scheduler":  # nobody works any more: what is read now is what was
             world.work.remember(self._balancer())
         if step == "start-scheduler":
@@ -160,7 +162,7 @@ class Rehearsal:
         works = WayBack.of(world).work()
 
         def work(step: str, say: Say) -> list[str]:
-            seen = self._smoke(self.before) if step == "smoke-old" else works[step](say)
+            seen = self._smoke(self.before, say) if step == "smoke-old" else works[step](say)
             if step == "start-old-scheduler":
                 lifecycle.remember(self.before)
             return seen
@@ -204,7 +206,8 @@ class Rehearsal:
     def _log(self, step: Planned, text: str) -> None:
         self.kept.line(f"steps/{step.id}.log", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {text}")
 
-    def _smoke(self, cluster: Cluster) -> list[str]:
+    def _smoke(self, cluster: Cluster, say: Say) -> list[str]:
+        await_looked_at(cluster, say)
         found: list[Finding] = []
         smoke.run_checks(cluster, self.progress, self.kept, found)
         self.findings += found
@@ -229,6 +232,21 @@ class Rehearsal:
         until = smoked.began if smoked else max(ends, default=time.time())
         self.outages, self.lateness = tuple(probes.outages(until)), probes.worst_lateness
         self.stretches = probes.stretches()
+
+
+def await_looked_at(cluster: Cluster, say: Say) -> None:
+    """Wait until the engine, too, has seen that the balancer serves again.
+
+    A balancer that answers 503 for longer than its health check bears (30 s: a large backup, a slow migration) is
+    `unhealthy` to the engine until its next look; a smoke that began before it would report that as broken.
+    Raises ClusterBrokenError after LOOK_SECONDS.
+    """
+
+    def unhealthy() -> str | None:
+        balancer = cluster.container(BALANCER)
+        return "the engine's next look at the balancer" if balancer and balancer.health == "unhealthy" else None
+
+    waiting.until_none("the engine finds the balancer healthy", unhealthy, deadline=LOOK_SECONDS, say=say)
 
 
 def rehearse(before: Cluster, after: Cluster, plan: Plan, progress: Progress, *, began: float) -> RehearsalReport:

@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.made import answer
 
+from smallcluster.errors import ClusterBrokenError
 from smallcluster.rehearsal import plan as plans
-from smallcluster.rehearsal import steps, window, worker, workload
+from smallcluster.rehearsal import run, steps, window, worker, workload
 from smallcluster.rehearsal.journal import Work
 from smallcluster.rehearsal.plan import STEPS, Plan
 from smallcluster.rehearsal.workload import Workload, changed
@@ -134,3 +136,25 @@ def test_the_maintenance_answer_names_no_node(tmp_path: Path) -> None:
     assert (seen.proxied, dict(seen.upstreams)) == ([], {})
     assert "return 503" in path.read_text()
     assert "Retry-After" in path.read_text()
+
+
+def looked_at(*health: str) -> Any:
+    """A cluster whose balancer the engine finds in one state after the other, the last one for good."""
+    states = list(health)
+    return SimpleNamespace(
+        container=lambda service: SimpleNamespace(health=states.pop(0) if len(states) > 1 else states[0])
+    )
+
+
+def test_a_smoke_waits_until_the_engine_has_seen_that_the_balancer_serves_again() -> None:
+    said: list[str] = []
+    run.await_looked_at(looked_at("unhealthy", "unhealthy", "healthy"), said.append)
+    assert said == ["waiting for the engine's next look at the balancer"] * 2
+    run.await_looked_at(looked_at("starting"), said.append)
+    assert len(said) == 2
+
+
+def test_a_balancer_that_stays_unhealthy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "LOOK_SECONDS", 0.1)
+    with pytest.raises(ClusterBrokenError, match="the engine finds the balancer healthy"):
+        run.await_looked_at(looked_at("unhealthy"), lambda _: None)
