@@ -218,11 +218,14 @@ class Cluster:
 
     def count(self, table: str, where: str) -> int:
         """How many rows of a table there are."""
-        query = text(f"select count(*) from {table} where {where}")
+        return int(self.value(f"select count(*) from {table} where {where}"))
 
-        async def ask() -> int:
+    def value(self, query: str) -> Any:
+        """The one value that a query has for an answer."""
+
+        async def ask() -> Any:
             async with opened(load(self.env).database, "test") as db:
-                return int((await db.run(query)).scalar_one())
+                return (await db.run(text(query))).scalar_one()
 
         return asyncio.run(ask())
 

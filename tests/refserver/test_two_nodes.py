@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from statistics import median
 
 import pytest
 import requests
 from dw_refserver.store.history import SHORT
+from dw_refserver.store.tasks import Poll
 
 from refserver.harness import TOKEN, Client, Cluster, Reply, until
 
@@ -152,20 +153,61 @@ def test_a_history_that_comes_with_its_task_is_the_one_that_is_stored(cluster: C
     assert (again["task_id"], again["lease_expires_at"] >= task["lease_expires_at"]) == (task["task_id"], True)
 
 
+def polled_at_once(pool: ThreadPoolExecutor, cluster: Cluster, queue: str, per_node: int) -> list[Future[Reply]]:
+    """The same poll, sent so many times to each node at the same time."""
+    clients = [Client(cluster.nodes[name].url) for name in ("server-a", "server-b") for _ in range(per_node)]
+    return [pool.submit(client.poll, "w", queue, poll_request_id="once") for client in clients]
+
+
 def test_a_repeated_poll_gets_its_task_again_on_either_node(cluster: Cluster) -> None:
-    queue = fresh()
-    cluster.a.register("w", queue)
-    for _ in range(3):
-        cluster.a.start(queue)
-    with ThreadPoolExecutor(8) as pool:
-        clients = [Client(cluster.nodes[name].url) for name in ("server-a", "server-b") for _ in range(4)]
-        replies = list(pool.map(lambda client: client.poll("w", queue, poll_request_id="once"), clients))
-    tasks = [reply.body["task"] for reply in replies]
-    assert len({(task["task_id"], task["workflow_task_attempt"]) for task in tasks if task}) == 1
-    assert all(tasks), "a repeated poll went away empty"
+    """Three tasks, so that two are there for whoever takes the wrong one; ten rounds, as it is a race."""
+    for _ in range(10):
+        queue = fresh()
+        cluster.a.register("w", queue)
+        for _ in range(3):
+            cluster.a.start(queue)
+        with ThreadPoolExecutor(8) as pool:
+            replies = [reply.result() for reply in polled_at_once(pool, cluster, queue, 4)]
+        tasks = [reply.body["task"] for reply in replies]
+        assert all(tasks), "a repeated poll went away empty"
+        assert len({(task["task_id"], task["workflow_task_attempt"]) for task in tasks}) == 1
     assert cluster.b.complete(tasks[0]).status == 200
     later = cluster.b.poll("w", queue, poll_request_id="once").body["task"]
     assert later["task_id"] != tasks[0]["task_id"]
+
+
+def test_a_poll_that_waits_gets_what_its_first_was_given_meanwhile(cluster: Cluster) -> None:
+    """One start wakes one poll a node; the others under the same id have it when their time is up, at the latest."""
+    queue = fresh()
+    cluster.a.register("w", queue)
+    with ThreadPoolExecutor(6) as pool:
+        waiting = polled_at_once(pool, cluster, queue, 3)
+        time.sleep(0.3)  # all wait by then, or else the test is the one above
+        assert cluster.a.start(queue).status == 201
+        tasks = [reply.result().body["task"] for reply in waiting]
+    assert all(tasks), "a repeated poll went away empty"
+    assert len({(task["task_id"], task["workflow_task_attempt"]) for task in tasks}) == 1
+
+
+def test_a_repeated_poll_waits_for_a_claim_of_the_first_that_is_not_committed_yet(cluster: Cluster) -> None:
+    """The first has locked its row, and writes its id into it half a second later: this test is its node."""
+    queue = fresh()
+    cluster.a.register("w", queue)
+    cluster.a.start(queue)
+    task_id = cluster.value(f"select id from workflow_tasks where queue = '{queue}'")
+    soon, pause = "now(6) + interval 1 minute", "select sleep(0.5)"
+    if cluster.kind == "pgsql":
+        soon, pause = "now() + interval '1 minute'", "select pg_sleep(0.5)"
+    key = Poll("default", queue, "w", "once", lease=60).key
+    lease = f"lease_owner = 'w', poll_key = '{key}', lease_expires_at = {soon}, available_at = {soon}"
+    leased = f"update workflow_tasks set status = 'leased', attempt_count = 1, {lease} where id = '{task_id}'"
+    row = f"select id from workflow_tasks where id = '{task_id}' for update"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(cluster.execute, "begin", row, pause, leased, "commit")
+        until(lambda: task_id not in cluster.execute(f"{row} skip locked"), 5, "the first to hold the row")
+        task = cluster.b.poll("w", queue, poll_request_id="once").body["task"]
+        first.result()
+    assert (task["task_id"], task["workflow_task_attempt"]) == (task_id, 1)
 
 
 def test_races_lose_nothing_and_claim_nothing_twice(cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from dw_refserver.engine import Refused
 from dw_refserver.http import Call
-from dw_refserver.store import workers
+from dw_refserver.store import tasks
 from dw_refserver.store.database import Database
 from dw_refserver.store.tasks import Poll
 from dw_refserver.validation import Fields
@@ -22,6 +22,8 @@ _TYPES = {
     "workflow": "supported_workflow_types", "activity": "supported_activity_types", "query": "supported_workflow_types",
 }  # fmt: skip
 """Which of a worker's lists says what it can run, per kind of task."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+"""Seconds between two claims of a poll whose task may be in another's hands at the moment."""
 
 
 async def hold(
@@ -59,30 +61,44 @@ async def _wait_for_task(
     """Claim, else wait for a wake and claim again. Whoever has hung up claims nothing.
 
     The claim itself holds only for a registered worker on its queue, so the registration is read, and a misfit
-    refused, only by a poll that has to wait.
+    refused, only by a poll that has to wait. A poll under a request id may have been sent before: where that one may
+    be claiming at this moment, this one doesn't wait for a wake, which would be the other's; and it claims once more
+    when its time is up, as the other may have got its task meanwhile.
     """
-    loop = asyncio.get_running_loop()
-    deadline, gone = loop.time() + seconds, call.gone
+    hub, loop, status = call.node.hub, asyncio.get_running_loop(), "empty"
+    deadline, gone, pause = loop.time() + seconds, call.gone, _SHORTEST_PAUSE
     await asyncio.sleep(0)  # lets `gone` notice a client that left before its turn came
     while not gone.done():
         waiter.rearm()
-        status = "empty"
-        try:
-            claimed = await claim(call.node.db, asked)
-            if claimed is not None:
-                return claimed, "leased"
-        except NotNow as withheld:
-            status = str(withheld)
+        claimed, status = await _claimed(call, asked, claim)
+        if claimed is not None:
+            return claimed, status
         worker = await _registered(call, asked)
         waiter.types = frozenset(getattr(worker, _TYPES[asked.task_type]))
-        if not await call.node.hub.woken(waiter, deadline - loop.time(), gone):
+        left, again = deadline - loop.time(), worker.under_way and status == "empty"
+        if not await hub.woken(waiter, min(left, pause) if again else left, gone) and loop.time() >= deadline:
+            break
+        if hub.closing:
             return None, status
-    return None, "empty"
+        pause = min(2 * pause, _LONGEST_PAUSE) if again else _SHORTEST_PAUSE
+    repeated = asked.poll_request_id is not None and not gone.done() and not hub.closing
+    return await _claimed(call, asked, claim) if repeated else (None, status)
+
+
+async def _claimed(
+    call: Call, asked: Poll, claim: Callable[[Database, Poll], Awaitable[T | None]]
+) -> tuple[T | None, str]:
+    """What `claim` gives right now, and the poll's status with that."""
+    try:
+        claimed = await claim(call.node.db, asked)
+    except NotNow as withheld:
+        return None, str(withheld)
+    return claimed, "empty" if claimed is None else "leased"
 
 
 async def _registered(call: Call, asked: Poll) -> Row[Any]:
     """The worker's registration, or the refusal that a poll gets before it waits."""
-    worker = await workers.find(call.node.db, call.namespace, asked.worker_id)
+    worker = await tasks.who_waits(call.node.db, asked)
     if worker is None:
         text = "Worker must be registered before polling. Call POST /worker/register first."
         raise Refused(412, "worker_not_registered", text, worker_id=asked.worker_id)

@@ -75,30 +75,41 @@ _SEEN = _LENGTH.correlate(tasks).scalar_subquery().label("seen")
 """How much of the history the claim shows; what comes later needs another task."""
 
 
+_MINE = (T.poll_key == bindparam("poll", type_=String)) & (T.status == "leased")
+
+
 def _held_by_this_poll() -> Select[Any]:
     """The task that this very poll was given before, if its answer got lost. Its attempt rises only if it lapsed."""
-    return (
-        select(T.id, case((T.lease_expires_at <= now(), 1), else_=0).label("bump"), _SEEN)
-        .where(T.poll_key == bindparam("poll", type_=String), T.status == "leased")
-        .with_for_update()
-    )
+    lapsed = case((T.lease_expires_at <= now(), 1), else_=0).label("bump")
+    return select(T.id, lapsed, _SEEN).where(_MINE).with_for_update()
 
 
-def _next_in_line(types: Column[Any] = W.supported_workflow_types) -> Select[Any]:
-    """The longest-due task that this registered worker can run and nobody else is claiming right now."""
+def _claimable(types: Column[Any], *columns: Any) -> Select[Any]:
+    """The due tasks that this registered worker can run."""
     mine = (W.namespace == T.namespace) & (W.worker_id == bindparam("worker")) & (W.task_queue == T.queue)
     return (
-        select(T.id, literal(1, sa.Integer).label("bump"), _SEEN)
+        select(T.id, *columns)
         .join_from(tasks, workers, mine)
         .where(T.namespace == bindparam("ns"), T.queue == bindparam("q"), T.task_type == bindparam("kind"))
         .where(T.available_at <= now())
         .where(supports(types, T.target_type))
         .where(T.compatibility.is_(None) | (T.compatibility == W.build_id))
         .where(bindparam("build", type_=String).is_(None) | (bindparam("build", type_=String) == W.build_id))
-        .order_by(T.available_at, T.id)
-        .limit(1)
-        .with_for_update(of=tasks, skip_locked=True)
     )
+
+
+def _next_in_line(types: Column[Any] = W.supported_workflow_types) -> Select[Any]:
+    """The longest-due task that this registered worker can run and nobody else is claiming right now."""
+    due = _claimable(types, literal(1, sa.Integer).label("bump"), _SEEN)
+    return due.order_by(T.available_at, T.id).limit(1).with_for_update(of=tasks, skip_locked=True)
+
+
+def _who_waits(types: Column[Any]) -> Select[Any]:
+    """The worker that polls, and whether its task may be under way: committed meanwhile, or still due and locked."""
+    due, held = _claimable(types).correlate(None).exists(), select(T.id).where(_MINE).exists()
+    under_way = bindparam("poll", type_=String).is_not(None) & (held | due)
+    of_poll = (W.namespace == bindparam("ns")) & (W.worker_id == bindparam("worker"))
+    return select(workers, under_way.label("under_way")).where(of_poll)
 
 
 @lru_cache
@@ -117,7 +128,10 @@ def _claim_in_one() -> Select[Any]:
 
 
 _HELD_BY_THIS_POLL = _held_by_this_poll()
-_NEXT_IN_LINE = {"workflow": _next_in_line(), "activity": _next_in_line(W.supported_activity_types)}
+_TYPES = {
+    "workflow": W.supported_workflow_types, "activity": W.supported_activity_types, "query": W.supported_workflow_types,
+}  # fmt: skip
+_NEXT_IN_LINE = {kind: _next_in_line(types) for kind, types in _TYPES.items()}
 TAKE = (
     update(tasks)
     .where(T.id == bindparam("chosen"))
@@ -133,6 +147,15 @@ def _whole(choice: Select[Any], *, skip_locked: bool = False) -> Select[Any]:
 
 
 _HELD_WHOLE, _NEXT_WHOLE = _whole(_HELD_BY_THIS_POLL), _whole(_NEXT_IN_LINE["workflow"], skip_locked=True)
+
+
+_WHO_WAITS = {kind: _who_waits(types) for kind, types in _TYPES.items()}
+
+
+async def who_waits(db: Database, poll: Poll) -> Row[Any] | None:
+    """The registration of a poll's worker, None if there is none. `under_way` says, after a claim that found nothing,
+    whether another poll under the same request id may have its task, or be about to."""
+    return await db.one(_WHO_WAITS[poll.task_type], poll.values)
 
 
 async def claim(db: Database, poll: Poll) -> Leased | None:
