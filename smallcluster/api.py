@@ -123,9 +123,13 @@ def start(workflow_id: str, workflow_type: str, queue: str, given: list[Any]) ->
     return Call("/api/workflows", body, "control")
 
 
-def poll(worker_id: str, queue: str, hold: int, kind: str = "workflow") -> Call:
-    """Long-poll for a task of a kind, workflow or activity; the node may hold the request for `hold` seconds."""
+def poll(worker_id: str, queue: str, hold: int, kind: str = "workflow", request_id: str = "") -> Call:
+    """Long-poll for a task of a kind, workflow or activity; the node may hold the request for `hold` seconds.
+
+    A poll that is sent again under its `request_id` asks for the task that it was given before.
+    """
     body = {"worker_id": worker_id, "task_queue": queue, "timeout_seconds": hold}
+    body |= {"poll_request_id": request_id} if request_id else {}
     return Call(f"/api/worker/{kind}-tasks/poll", body, "worker", patience=hold + ANSWER_SECONDS)
 
 
@@ -179,9 +183,9 @@ class Api:
         """Start a workflow; `given` is its list of positional arguments as plain JSON."""
         return self.send(start(workflow_id, workflow_type, queue, given))
 
-    def poll_workflow_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
+    def poll_workflow_task(self, worker_id: str, queue: str, hold: int, request_id: str = "") -> Exchange:
         """Long-poll for a workflow task, and ask the node to hold the request for at most `hold` seconds."""
-        return self._poll(poll(worker_id, queue, hold), hold)
+        return self._poll(poll(worker_id, queue, hold, request_id=request_id), hold)
 
     def poll_activity_task(self, worker_id: str, queue: str, hold: int) -> Exchange:
         """Long-poll for an activity task."""

@@ -124,6 +124,7 @@ RULES: tuple[Rule, ...] = (
     Rule("protocol.timers", "A timer that a workflow started fires, once.", PROTOCOL),
     Rule("protocol.redelivery", "A failed workflow task is given out again, with a higher attempt.", PROTOCOL),
     Rule("protocol.heartbeats", "A heartbeat keeps the lease of a task.", PROTOCOL),
+    Rule("protocol.repeated-polls", "A poll that is sent again under its request id gets its task again.", PROTOCOL),
     Rule("protocol.clocks", "The clocks of nodes agree, and agree with the one who looks.", PROTOCOL),
     Rule("protocol.history-order", "A run's history is read in the order in which it was written.", PROTOCOL),
     Rule("protocol.no-secret-told", "No secret is in a response or a log.", PROTOCOL),

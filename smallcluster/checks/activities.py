@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import permutations
 
 from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import mapping, mappings, text
@@ -67,9 +65,7 @@ class Lapse:
 
 def activity_crossings(live: Live) -> tuple[ActivityCrossing, ...]:
     """Cross every ordered pair of nodes with one activity, all pairs at the same time."""
-    pairs = list(permutations(live.nodes, 2))
-    with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
-        return tuple(pool.map(lambda pair: _cross(live, *pair), pairs))
+    return live.each_pair(_cross)
 
 
 def _cross(live: Live, first: str, second: str) -> ActivityCrossing:

@@ -6,9 +6,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import permutations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from smallcluster.api import UNHEARD, Api, Credentials, Exchange, Speech
@@ -116,6 +117,12 @@ class Live:
         self.record(exchange)
         if self.given_up.is_set():
             raise SystemExit  # what ends a thread without a word; nobody hears its finding
+
+    def each_pair(self, cross: Callable[[Live, str, str], F]) -> tuple[F, ...]:
+        """What comes of crossing every ordered pair of nodes, all pairs at the same time."""
+        pairs = list(permutations(self.nodes, 2))
+        with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
+            return tuple(pool.map(lambda pair: cross(self, *pair), pairs))
 
     def facts(self, probe: Callable[[Live], F]) -> F:
         """What `probe` sees; the first caller runs it, the others wait for the same answer."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from functools import partial
 
 from smallcluster.api import Exchange
 from smallcluster.bodies import whole
@@ -56,14 +55,12 @@ class Handover:
 
 def handovers(live: Live) -> tuple[Handover, ...]:
     """Let a lease lapse for every ordered pair of nodes, all pairs at the same time."""
-    pairs = list(permutations(live.nodes, 2))
-    with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
-        return tuple(pool.map(lambda pair: _hand_over(live, *pair), pairs))
+    return live.each_pair(_hand_over)
 
 
-def leased_task(worker: Worker, route: str) -> Exchange:
+def leased_task(worker: Worker, route: str, request_id: str = "") -> Exchange:
     """Register, start and poll through one route; the poll's answer, or that of the step which failed."""
-    for step in (worker.register, worker.start, worker.poll):
+    for step in (worker.register, worker.start, partial(worker.poll, request_id=request_id)):
         answer = step(route)
         if not answer.ok:
             break
@@ -151,9 +148,7 @@ class Kept:
 
 def kept_leases(live: Live) -> tuple[Kept, ...]:
     """Keep a lease for every ordered pair of nodes, all pairs at the same time."""
-    pairs = list(permutations(live.nodes, 2))
-    with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
-        return tuple(pool.map(lambda pair: _keep(live, *pair), pairs))
+    return live.each_pair(_keep)
 
 
 def _keep(live: Live, first: str, second: str) -> Kept:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import permutations
 
 from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import mapping, text, whole
@@ -52,9 +50,7 @@ Crossings = tuple[Crossing, ...]
 
 def crossings(live: Live) -> Crossings:
     """Cross every ordered pair of nodes once, all pairs at the same time."""
-    pairs = list(permutations(live.nodes, 2))
-    with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
-        return tuple(pool.map(lambda pair: _cross(live, *pair), pairs))
+    return live.each_pair(_cross)
 
 
 def _cross(live: Live, first: str, second: str) -> Crossing:

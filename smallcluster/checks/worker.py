@@ -63,10 +63,12 @@ class Worker:
         workflow = f"smoke-{self.purpose}-{self.mark}{suffix}"
         return self.live.api(route, session).start_workflow(workflow, self.workflow_type, self.queue, GIVEN)
 
-    def poll(self, route: str, hold: int = HOLD_SECONDS, session: requests.Session | None = None) -> Exchange:
-        """Poll for a workflow task."""
+    def poll(
+        self, route: str, hold: int = HOLD_SECONDS, session: requests.Session | None = None, request_id: str = ""
+    ) -> Exchange:
+        """Poll for a workflow task; under a request id, or as a poll of its own."""
         api = self.live.api(route, session)
-        return _admitted(lambda: api.poll_workflow_task(self.name, self.queue, hold))
+        return _admitted(lambda: api.poll_workflow_task(self.name, self.queue, hold, request_id))
 
     def wait_for_task(self, route: str, patience: float) -> Exchange:
         """Poll until there is a workflow task, or for `patience` seconds: a server may hold a poll for less than that.

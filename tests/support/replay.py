@@ -60,6 +60,8 @@ class Task:
     activity: dict[str, Any] | None = None
     status: str = "ready"
     owner: str = ""
+    poll: str = ""
+    """The request id of the poll that was given it."""
     execution: str = ""
     attempt: str = ""
     due: float = float("inf")
@@ -189,6 +191,10 @@ class Replayed:
             return recorded("047-wf-poll-unregistered", worker_id=worker)
         if self.workers[worker] != queue:
             return recorded("048-wf-poll-queue-mismatch", worker_id=worker, requested_task_queue=queue)
+        request = call.body.get("poll_request_id", "")
+        for task in self.tasks.values():
+            if request and kind == "workflow" and (task.owner, task.poll, task.status) == (worker, request, "leased"):
+                return self._workflow_task(task, call)
         deadline = time.monotonic() + self.hold
         while True:
             self._maintain()
@@ -198,14 +204,15 @@ class Replayed:
                     and task.queue == queue
                     and (task.activity is not None) == (kind == "activity")
                 ):
-                    return self._activity(task, worker) if task.activity else self._workflow_task(task, worker)
+                    return self._activity(task, worker) if task.activity else self._workflow_task(task, call)
             left = deadline - time.monotonic()
             if left <= 0:
                 return recorded("052-wf-poll-empty-after-timeout" if kind == "workflow" else "070-act-poll-empty")
             self._changed.wait(min(left, ROUND_SECONDS))
 
-    def _workflow_task(self, task: Task, worker: str) -> Reply:
-        task.status, task.owner = "leased", worker
+    def _workflow_task(self, task: Task, call: Call) -> Reply:
+        worker = call.body["worker_id"]
+        task.status, task.owner, task.poll = "leased", worker, call.body.get("poll_request_id", "")
         run = task.run
         reply = recorded(
             "082-wf-poll-after-activity" if task.event else "050-wf-poll-with-task",

@@ -192,7 +192,7 @@ WAITS = {"due-schedule-fires-once", "expired-activity-times-out"}
 TASKS = {
     "task-leased-on-one-node", "task-completed-on-other-node", "run-verified-through-balancer",
     "completions-are-fenced", "activity-crosses-nodes", "activity-completions-are-fenced",
-    "racing-pollers-share-no-task",
+    "racing-pollers-share-no-task", "repeated-poll-gets-its-task-again",
 }  # fmt: skip
 WORK = TASKS | {"worker-registers", "workflow-starts", "wakes-cross-nodes"}
 NO_OBJECT = "without a JSON object"

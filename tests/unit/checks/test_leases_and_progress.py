@@ -29,6 +29,7 @@ from smallcluster.checks.progress import (
     timer_fires_once,
 )
 from smallcluster.checks.queries import Asked, queries_cross_nodes
+from smallcluster.checks.repeats import Repeat, repeated_poll_gets_its_task_again
 from smallcluster.verdicts import Judgement
 
 POLL = "/api/worker/workflow-tasks/poll"
@@ -91,6 +92,29 @@ KEPT: dict[str, Any] = {
 )
 def test_a_heartbeaten_lease(changed: dict[str, Any], verdict: str) -> None:
     assert heartbeat_keeps_a_lease.judge((Kept(**KEPT), Kept(**(KEPT | changed)))).verdict.value == verdict
+
+
+REPEATED = Repeat(
+    first="server-a", second="server-b", polled=task(), again=task(), completed=answer(recorded=True)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict", "said"),
+    [
+        ({}, "holds", ""),
+        ({"again": NOTHING}, "broken", "no task"),
+        ({"again": answer(path=POLL, task={"task_id": "u", "history_events": []})}, "broken", "another task"),
+        ({"again": task(2)}, "broken", "attempt 2 after 1"),
+        ({"again": answer(path=POLL, status=500)}, "broken", "not answered"),
+        ({"again": answer(path=POLL, status=None)}, "broken", "not answered"),
+        ({"completed": answer(status=409, reason="lease_expired")}, "broken", "409 lease_expired"),
+        ({"polled": NOTHING, "again": None, "completed": None}, "unknown", "not reached"),
+    ],
+)
+def test_a_repeated_poll(changed: dict[str, Any], verdict: str, said: str) -> None:
+    judged = repeated_poll_gets_its_task_again.judge((REPEATED, replace(REPEATED, **changed)))
+    assert (judged.verdict.value, said in judged.evidence[-1]) == (verdict, True), judged.evidence
 
 
 def fired(times: int) -> Exchange:
