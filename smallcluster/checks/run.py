@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any
@@ -14,6 +15,11 @@ from smallcluster.containers import BALANCER
 from smallcluster.evidence import Evidence
 from smallcluster.progress import Progress
 from smallcluster.verdicts import Finding, Verdict
+
+GOODBYES = 8
+GOODBYE_SECONDS = 15.0
+"""How many workflows are ended at a time, and when no further one is begun with: behind a balancer that sends some of
+these requests to a node that hangs, each of them takes as long as an answer is waited for."""
 
 
 def run_live(
@@ -68,9 +74,14 @@ def side_by_side(live: Live, wanted: Sequence[Check[Any]]) -> Iterator[Finding]:
 
 def say_goodbye(live: Live) -> None:
     """End what the probes have started and left open, and take their worker registrations away, where that can be."""
-    balancer = live.api(BALANCER)
-    for workflow in _left_open(live):
-        balancer.terminate(workflow, "the smoke that started it is over")
+    balancer, deadline = live.api(BALANCER), time.monotonic() + GOODBYE_SECONDS
+
+    def end(workflow: str) -> None:
+        if time.monotonic() < deadline:
+            balancer.terminate(workflow, "the smoke that started it is over")
+
+    with ThreadPoolExecutor(max_workers=GOODBYES) as pool:
+        list(pool.map(end, _left_open(live)))
     for worker in sorted(live.workers):
         if balancer.deregister_worker(worker).status in (None, 404, 405):
             return
