@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import mapping, mappings, text
-from smallcluster.checks.base import Live, Need, check
+from smallcluster.checks.base import Live, Need, Pair, check
 from smallcluster.checks.judging import judge_refusals, lacking, refused
 from smallcluster.checks.rhythm import ROUND_SECONDS
 from smallcluster.checks.worker import Worker, finish, schedule_activity, task_in
@@ -20,15 +20,13 @@ TIMEOUT_SECONDS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivityCrossing:
+class ActivityCrossing(Pair):
     """One activity, leased through `first`, heartbeaten through `second` and completed through the balancer.
 
     `scheduled` is the last exchange of what comes before: the workflow task that schedules the activity, or the step
     on the way there that failed. A later step that was not reached is None.
     """
 
-    first: str
-    second: str
     scheduled: Exchange
     leased: Exchange | None = None
     beaten: Exchange | None = None
@@ -42,11 +40,6 @@ class ActivityCrossing:
     resumed: Exchange | None = None
     """The poll, through `second`, for the workflow task that the activity's end creates."""
     described: Exchange | None = None
-
-    @property
-    def name(self) -> str:
-        """Both nodes in order: `server-a → server-b`."""
-        return f"{self.first} → {self.second}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,6 +60,19 @@ class Heard:
             yield from ((where, name) for name, value in secrets.items() if any(value in told for told in texts))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """What crossed an ordered pair of nodes: begun through `first`, gone on with through `second`."""
+
+    first: str
+    second: str
+
+    @property
+    def name(self) -> str:
+        """Both nodes in order: `server-a → server-b`."""
+        return f"{self.first} → {self.second}"
+
+
 @dataclass
 class Live:
     """A running cluster as probes see it. Each probe runs once; its facts are shared by all checks that name it."""
@@ -118,11 +131,13 @@ class Live:
         if self.given_up.is_set():
             raise SystemExit  # what ends a thread without a word; nobody hears its finding
 
-    def each_pair(self, cross: Callable[[Live, str, str], F]) -> tuple[F, ...]:
-        """What comes of crossing every ordered pair of nodes, all pairs at the same time."""
-        pairs = list(permutations(self.nodes, 2))
-        with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
-            return tuple(pool.map(lambda pair: cross(self, *pair), pairs))
+    def each_pair(
+        self, cross: Callable[[Live, str, str], F], pairs: Iterable[tuple[str, str]] | None = None
+    ) -> tuple[F, ...]:
+        """What comes of crossing these pairs of nodes, or else every ordered pair, all pairs at the same time."""
+        crossed = list(permutations(self.nodes, 2) if pairs is None else pairs)
+        with ThreadPoolExecutor(max_workers=len(crossed)) as pool:
+            return tuple(pool.map(lambda pair: cross(self, *pair), crossed))
 
     def facts(self, probe: Callable[[Live], F]) -> F:
         """What `probe` sees; the first caller runs it, the others wait for the same answer."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from smallcluster.api import Exchange
 from smallcluster.bodies import whole
-from smallcluster.checks.base import Live, Need, check
+from smallcluster.checks.base import Live, Need, Pair, check
 from smallcluster.checks.judging import lacking, refused
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.verdicts import Judgement, broken, holds, unknown
@@ -32,11 +32,9 @@ def lease_of(live: Live) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handover:
+class Handover(Pair):
     """A task leased through `first` and forgotten, then polled for through `second` by another worker."""
 
-    first: str
-    second: str
     lease: float
     leased: Exchange
     """The poll that got the task, or what failed on the way there."""
@@ -46,11 +44,6 @@ class Handover:
     completed: Exchange | None = None
     seconds: float = 0.0
     """From the lease to the second one."""
-
-    @property
-    def name(self) -> str:
-        """Both nodes in order: `server-a → server-b`."""
-        return f"{self.first} → {self.second}"
 
 
 def handovers(live: Live) -> tuple[Handover, ...]:

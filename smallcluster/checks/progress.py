@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from smallcluster.api import Api, Exchange, JsonBody
@@ -53,9 +52,8 @@ Take = Callable[[Api, JsonBody], Exchange]
 
 
 def _each(live: Live, purpose: str, take: Take) -> tuple[Resumed, ...]:
-    pairs = list(zip(live.nodes, (*live.nodes[1:], live.nodes[0]), strict=True))
-    with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
-        return tuple(pool.map(lambda pair: _resumed(Worker(live, purpose), take, *pair), pairs))
+    pairs = zip(live.nodes, (*live.nodes[1:], live.nodes[0]), strict=True)
+    return live.each_pair(lambda live, node, other: _resumed(Worker(live, purpose), take, node, other), pairs)
 
 
 def _resumed(worker: Worker, take: Take, node: str, other: str) -> Resumed:

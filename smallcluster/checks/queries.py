@@ -38,9 +38,7 @@ class Asked:
 
 def asked(live: Live) -> tuple[Asked, ...]:
     """Ask once for every pair of nodes, a node with itself included, all at the same time."""
-    pairs = list(product(live.nodes, repeat=2))
-    with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
-        return tuple(pool.map(lambda pair: _ask(live, *pair), pairs))
+    return live.each_pair(_ask, product(live.nodes, live.nodes))
 
 
 def _ask(live: Live, caller: str, node: str) -> Asked:

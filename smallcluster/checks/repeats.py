@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from smallcluster.api import Exchange
-from smallcluster.checks.base import Live, Need, check
+from smallcluster.checks.base import Live, Need, Pair, check
 from smallcluster.checks.judging import judge_each
 from smallcluster.checks.leases import leased_task
 from smallcluster.checks.worker import Worker, finish, task_in
@@ -16,21 +16,14 @@ HOLD_SECONDS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repeat:
+class Repeat(Pair):
     """One poll, sent through `first`, and sent again through `second` under the same request id."""
 
-    first: str
-    second: str
     polled: Exchange
     """The poll that got the task, or what failed on the way there."""
     again: Exchange | None = None
     completed: Exchange | None = None
     """The completion, through `first`, of what the second poll was given."""
-
-    @property
-    def name(self) -> str:
-        """Both nodes in order: `server-a → server-b`."""
-        return f"{self.first} → {self.second}"
 
 
 def repeats(live: Live) -> tuple[Repeat, ...]:

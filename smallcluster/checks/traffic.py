@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from smallcluster.api import Exchange, JsonBody
 from smallcluster.bodies import mapping, text, whole
-from smallcluster.checks.base import Live, Need, check
+from smallcluster.checks.base import Live, Need, Pair, check
 from smallcluster.checks.judging import judge_each, judge_refusals
 from smallcluster.checks.worker import Worker, finish, task_in
 from smallcluster.containers import BALANCER
@@ -14,14 +14,12 @@ from smallcluster.verdicts import Judgement
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crossing:
+class Crossing(Pair):
     """One workflow whose only task is leased through `first` and completed through `second`.
 
     A step that was not reached, because the one before it failed, is None.
     """
 
-    first: str
-    second: str
     registered: Exchange
     started: Exchange | None = None
     polled: Exchange | None = None
@@ -33,11 +31,6 @@ class Crossing:
     repeated: Exchange | None = None
     """The same completion once more, through `first`."""
     described: Exchange | None = None
-
-    @property
-    def name(self) -> str:
-        """Both nodes in order: `server-a → server-b`."""
-        return f"{self.first} → {self.second}"
 
     @property
     def task(self) -> JsonBody:

@@ -18,10 +18,6 @@ from dw_refserver.wake import Closing, NotNow, Queue, Waiter
 
 T = TypeVar("T")
 
-_TYPES = {
-    "workflow": "supported_workflow_types", "activity": "supported_activity_types", "query": "supported_workflow_types",
-}  # fmt: skip
-"""Which of a worker's lists says what it can run, per kind of task."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 """Seconds between two claims of a poll whose task may be in another's hands at the moment."""
 
@@ -74,12 +70,11 @@ async def _wait_for_task(
         if claimed is not None:
             return claimed, status
         worker = await _registered(call, asked)
-        waiter.types = frozenset(getattr(worker, _TYPES[asked.task_type]))
+        waiter.types = frozenset(worker.types)
         left, again = deadline - loop.time(), worker.under_way and status == "empty"
-        if not await hub.woken(waiter, min(left, pause) if again else left, gone) and loop.time() >= deadline:
+        woken = await hub.woken(waiter, min(left, pause) if again else left, gone)
+        if not woken and (hub.closing or loop.time() >= deadline):
             break
-        if hub.closing:
-            return None, status
         pause = min(2 * pause, _LONGEST_PAUSE) if again else _SHORTEST_PAUSE
     repeated = asked.poll_request_id is not None and not gone.done() and not hub.closing
     return await _claimed(call, asked, claim) if repeated else (None, status)

@@ -109,7 +109,7 @@ def _who_waits(types: Column[Any]) -> Select[Any]:
     due, held = _claimable(types).correlate(None).exists(), select(T.id).where(_MINE).exists()
     under_way = bindparam("poll", type_=String).is_not(None) & (held | due)
     of_poll = (W.namespace == bindparam("ns")) & (W.worker_id == bindparam("worker"))
-    return select(workers, under_way.label("under_way")).where(of_poll)
+    return select(workers, types.label("types"), under_way.label("under_way")).where(of_poll)
 
 
 @lru_cache
@@ -131,6 +131,7 @@ _HELD_BY_THIS_POLL = _held_by_this_poll()
 _TYPES = {
     "workflow": W.supported_workflow_types, "activity": W.supported_activity_types, "query": W.supported_workflow_types,
 }  # fmt: skip
+"""Which of a worker's lists says what it can run, per kind of task."""
 _NEXT_IN_LINE = {kind: _next_in_line(types) for kind, types in _TYPES.items()}
 TAKE = (
     update(tasks)
@@ -153,8 +154,9 @@ _WHO_WAITS = {kind: _who_waits(types) for kind, types in _TYPES.items()}
 
 
 async def who_waits(db: Database, poll: Poll) -> Row[Any] | None:
-    """The registration of a poll's worker, None if there is none. `under_way` says, after a claim that found nothing,
-    whether another poll under the same request id may have its task, or be about to."""
+    """The registration of a poll's worker, None if there is none. `types` are those of this kind that it can run;
+    `under_way` says, after a claim that found nothing, whether another poll under the same request id may have its
+    task, or be about to."""
     return await db.one(_WHO_WAITS[poll.task_type], poll.values)
 
 
